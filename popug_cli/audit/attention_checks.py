@@ -7,13 +7,15 @@ from popug_cli.billing.days import open_days
 from popug_cli.billing.rules import MAX_UNCONFIRMED_DAYS
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import list_parked_events
+from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import counted
-from popug_cli.mail.outbox import count_failed
+from popug_cli.mail.outbox import count_failed, count_unsent, stuck_error
 from popug_cli.messages.company import Check
 from popug_cli.storage.heartbeat import SCHEDULER, last_recorded
 
 MAX_SCHEDULER_SILENCE = timedelta(days=1)
+MAX_MAIL_DELAY = timedelta(hours=2)
 
 
 def scheduler(context: Context) -> Check:
@@ -36,6 +38,27 @@ def failed_mail(context: Context) -> Check:
     mails = counted(count, "mail was", "mails were")
     advice = "see `popug mail list --status failed`, then run `popug mail retry --all`"
     return Check("failed_mail", True, f"{mails} rejected permanently; {advice}", attention=True)
+
+
+def unsent_mail(context: Context) -> Check:
+    """Report queued mails that the set-up stops, or that could not be sent for two hours."""
+    unsent, held = count_unsent(context)
+    error = _mail_error(context) if unsent > held else None
+    if error is None:
+        return Check("unsent_mail", True, "no mail is queued because of the mail settings")
+    mails = counted(unsent - held, "mail is", "mails are")
+    advice = "check the mail settings with `popug config show`, then run `popug mail send`"
+    return Check("unsent_mail", True, f"{mails} not sent: {error.rstrip('.')}; {advice}", attention=True)
+
+
+def _mail_error(context: Context) -> str | None:
+    from popug_cli.mail.payslip import check_sender
+
+    try:
+        check_sender(context.settings.text("mail.from"))
+    except InvalidInput as error:
+        return error.message
+    return stuck_error(context, before=context.now - MAX_MAIL_DELAY)
 
 
 def overdue_days(context: Context) -> Check:

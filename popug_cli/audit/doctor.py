@@ -13,7 +13,14 @@ from typing import NamedTuple
 
 from msgspec import MsgspecError
 
-from popug_cli.audit.attention_checks import dead_hook_letters, failed_mail, overdue_days, parked_events, scheduler
+from popug_cli.audit.attention_checks import (
+    dead_hook_letters,
+    failed_mail,
+    overdue_days,
+    parked_events,
+    scheduler,
+    unsent_mail,
+)
 from popug_cli.audit.chain_check import chain, is_part_of_history
 from popug_cli.audit.cross_module_checks import CROSS_MODULE_INVARIANTS, tasks_as_created
 from popug_cli.audit.draw_checks import draws_reproducible
@@ -85,6 +92,7 @@ def examine(context: Context) -> Health:
         NamedCheck("overdue_days", overdue_days),
         NamedCheck("scheduler", scheduler),
         NamedCheck("failed_mail", failed_mail),
+        NamedCheck("unsent_mail", unsent_mail),
         NamedCheck("dead_hook_letters", dead_hook_letters),
     ]
     checks = _run_all([*_proof_checks(), *other_checks], context)
@@ -226,6 +234,9 @@ def _database(context: Context) -> Check:
 def _schema(context: Context) -> Check:
     """Check tables, indexes, triggers and views: a trigger of another program may undo what a command does."""
     violations = list(differences(context.connection.select(SELECT_OBJECTS), NEWEST))
+    versions = [version for (version,) in context.connection.select("SELECT version_num FROM alembic_version")]
+    if versions != [NEWEST]:
+        violations.append(f"the recorded version is {', '.join(sorted(versions))}, not {NEWEST}")
     return check_result("schema", "tables, indexes and triggers are those of a fresh database", violations)
 
 

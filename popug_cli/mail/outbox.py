@@ -126,6 +126,21 @@ def count_failed(context: Context) -> int:
     return int(context.connection.scalar("SELECT count(*) FROM mail_outbox WHERE told = 0 AND status = 'failed'"))
 
 
+def stuck_error(context: Context, *, before: datetime) -> str | None:
+    """Return the error that keeps mail queued until a person mends its cause, or None.
+
+    That is a permanent rejection, an error that names a setting, or any error of a mail that was queued `before`.
+    """
+    statement = (
+        "SELECT last_error FROM mail_outbox WHERE told = 0 AND status = 'queued' AND held = 0"
+        " AND last_error IS NOT NULL AND (queued_at < :before"
+        " OR last_error GLOB '5[0-9][0-9]*' OR last_error GLOB '*: 5[0-9][0-9] *'"
+        " OR last_error GLOB '*mail.smtp_*') ORDER BY attempts DESC LIMIT 1"
+    )
+    error: str | None = context.connection.scalar(statement, before=to_rfc3339(before))
+    return error
+
+
 def claimed_until(context: Context) -> datetime | None:
     """Return when the last lease ends, or None if no mail is leased."""
     lease_until = context.connection.scalar(

@@ -32,7 +32,8 @@ CORRUPTION_MESSAGES = (
     "Could not decode to UTF-8",
     "no such table",
     "no such column",
-    "already exists",  # raised by a migration if the file does not record the last one
+    "already exists",  # this and the next are raised by a migration if the file does not record the last one
+    "duplicate column name",
 )
 # Exceptions that only the database raises, or the decoding of a stored value. Messages are decoded before.
 CORRUPTION_SYMPTOMS = (sqlite3.IntegrityError, msgspec.MsgspecError, InvalidStoredValue)

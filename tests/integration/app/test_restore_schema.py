@@ -149,6 +149,19 @@ def test_changed_schema_is_refused_and_reported(company: InProcess, tmp_path: Pa
     assert "schema" in error.message
 
 
+def test_second_recorded_version_is_refused_and_reported(company: InProcess, tmp_path: Path) -> None:
+    run(company, "INSERT INTO alembic_version VALUES ('0001')")
+    assert "schema" in failed_checks(company)
+    assert "0001" in refusal(company, tmp_path).message
+
+
+def test_too_old_recorded_version_is_damage(company: InProcess) -> None:
+    run(company, "UPDATE alembic_version SET version_num = '0009'")
+    with pytest.raises(PopugError) as refused:
+        company.backend.perform(CheckHealth())
+    assert refused.value.code == "corrupt_database"
+
+
 @pytest.mark.parametrize("change", DATA_CHANGES)
 def test_changed_identity_is_refused_and_reported(company: InProcess, tmp_path: Path, change: str) -> None:
     tamper(company, *DATA_CHANGES[change].split(";"))

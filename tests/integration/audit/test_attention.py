@@ -16,7 +16,15 @@ from popug_cli.messages.company import Check, CheckHealth, Health
 from popug_cli.messages.tasks import AddTask
 from tests.support.company import InProcess
 
-OPEN_WORK = {"parked_events", "overdue_days", "failed_mail", "dead_hook_letters", "scheduler", "unlinked_events"}
+OPEN_WORK = {
+    "parked_events",
+    "overdue_days",
+    "failed_mail",
+    "unsent_mail",
+    "dead_hook_letters",
+    "scheduler",
+    "unlinked_events",
+}
 
 
 @pytest.fixture

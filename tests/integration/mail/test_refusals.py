@@ -196,6 +196,42 @@ def test_doctor_and_today_show_failed_mail(popug: Popug, failed: MailCompany) ->
     assert (today["mail_failed"], "popug mail list --status failed" in today["waiting"]) == (2, True)
 
 
+@pytest.mark.parametrize("step", ["to_all_receivers", "to_hello", "greeting"])
+def test_doctor_shows_mail_refused_for_the_setup(
+    post: Post, popug: Popug, room: MailCompany, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(post.mood, step, HELLO_REFUSED)
+        popug("close-day")
+    code, out, _ = popug("doctor", "--strict", "--quiet")
+    assert code == 7
+    assert "ATTENTION unsent_mail: 5 mails are not sent: " in out
+    assert HELLO_REFUSED in out
+    assert popug("mail", "send")[0] == 0
+    assert "unsent_mail" not in popug("doctor", "--strict", "--quiet")[1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("POPUG_MAIL_SMTP_USERNAME", "polly"), ("POPUG_MAIL_FROM", "b\u00fcro@example.com")]
+)
+def test_doctor_shows_mail_that_a_setting_stops(
+    popug: Popug, room: MailCompany, setting: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv(setting, value)
+        popug("close-day")
+        assert "ATTENTION unsent_mail: 5 mails are not sent: " in popug("doctor", "--strict", "--quiet")[1]
+
+
+def test_doctor_is_silent_about_mail_refused_for_now(post: Post, popug: Popug, room: MailCompany) -> None:
+    post.mood.to_all_receivers = "451 4.7.1 greylisted, retry in 550 seconds"
+    popug("close-day")
+    room.execute("UPDATE mail_outbox SET queued_at = '2999-01-01T00:00:00.000000Z'")
+    assert "unsent_mail" not in popug("doctor", "--strict", "--quiet")[1]
+    room.execute("UPDATE mail_outbox SET queued_at = '2020-01-01T00:00:00.000000Z'")
+    assert "not sent: 451 4.7.1 greylisted" in popug("doctor", "--strict", "--quiet")[1]
+
+
 def test_retry_all_queues_every_failed_mail(popug: Popug, failed: MailCompany) -> None:
     code, out, _ = popug("mail", "retry", "--all")
     assert (code, out.splitlines()[0]) == (0, "2 mails were queued again.")
