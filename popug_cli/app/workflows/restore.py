@@ -1,6 +1,7 @@
 """Restore: unpack and verify a backup next to the home, then replace the home by renaming."""
 
 import os
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +81,9 @@ def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
         sentence = sentence.replace(str(fresh.database), str(file))
         may_be_valid = isinstance(error, Unavailable) or error.code == "newer_database"
         hint = error.hint if may_be_valid else OTHER_FILE_HINT
+        if error.code == "invalid_setting":
+            name = shlex.quote(str(file))
+            hint = f"Restore its database alone: `unzip {name} popug.db -d rescued`, `popug restore rescued/popug.db`."
         raise type(error)(error.code, sentence, hint=hint, details=error.details) from error
 
 

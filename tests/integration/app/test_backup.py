@@ -213,8 +213,12 @@ def test_restore_refused_with_invalid_settings_in_backup(company: InProcess, tmp
     with zipfile.ZipFile(tmp_path / "given", "w") as given:
         given.write(company.root / "popug.db", "popug.db")
         given.writestr("config.toml", "[[[")
-    with pytest.raises(PopugError, match=r"config\.toml in .*given is not valid TOML"):
+    with pytest.raises(PopugError, match=r"config\.toml in .*given is not valid TOML") as refused:
         company.backend.perform(Restore(path=str(tmp_path / "given")))
+    assert f"unzip {tmp_path / 'given'} popug.db -d rescued" in str(refused.value.hint)
+    with zipfile.ZipFile(tmp_path / "given") as given:  # as that command does
+        given.extract("popug.db", tmp_path / "rescued")
+    company.backend.perform(Restore(path=str(tmp_path / "rescued" / "popug.db")))
 
 
 @pytest.mark.parametrize("is_relative", [True, False])
