@@ -177,20 +177,29 @@ def _csv_header(line: bytes) -> tuple[str, list[str]]:
 def open_import(source: str, line_type: type[Line], *, plain_field: str | None = None) -> Iterator[ImportLines[Line]]:
     """Open a file for an import, of any size, and check every line; ``-`` is stdin.
 
-    The file is in UTF-8 or, with a byte order mark, in UTF-16. Raise ``unreadable_file``, ``invalid_line``, or
-    ``disk_full`` if a pipe does not fit into a temporary file.
+    The file is in UTF-8 or in UTF-16; without a byte order mark, its first character tells which. Raise
+    ``unreadable_file``, ``invalid_line``, or ``disk_full`` if a pipe does not fit into a temporary file.
     """
     with ExitStack() as open_files:
         file: BinaryIO = sys.stdin.buffer if source == "-" else open_files.enter_context(_open(source))
         if not file.seekable():
             file = open_files.enter_context(_copy_to_file(file, source))
         start, head = file.tell(), file.read(len(BOM_UTF8))
-        if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        if encoding := _utf_16_of(head):
             file.seek(start)
-            file = open_files.enter_context(_copy_as_utf_8(file, source))
+            file = open_files.enter_context(_copy_as_utf_8(file, source, encoding))
         elif head != BOM_UTF8:
             file.seek(start)
         yield ImportLines(file, source, line_type, plain_field)
+
+
+def _utf_16_of(head: bytes) -> str:
+    """Return the kind of UTF-16 that a file begins with, or an empty text. No line of UTF-8 begins with a NUL."""
+    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        return "utf-16"
+    if head[:1] == b"\0":
+        return "utf-16-be"
+    return "utf-16-le" if head[1:2] == b"\0" else ""
 
 
 def warn_of_ignored_fields(context: CommandContext, lines: ImportLines[Line]) -> None:
@@ -214,11 +223,11 @@ def _copy_to_file(file: BinaryIO, source: str) -> BinaryIO:
     return _copy(source, lambda copy: copyfileobj(file, copy))
 
 
-def _copy_as_utf_8(file: BinaryIO, source: str) -> BinaryIO:
+def _copy_as_utf_8(file: BinaryIO, source: str, encoding: str) -> BinaryIO:
     """Copy a file in UTF-16 to a temporary file in UTF-8. Raise ``unreadable_file`` if it is not valid."""
 
     def write(copy: BinaryIO) -> None:
-        text = io.TextIOWrapper(file, encoding="utf-16", newline="")
+        text = io.TextIOWrapper(file, encoding=encoding, newline="")
         try:
             while characters := text.read(COPY_CHARACTERS):
                 copy.write(characters.encode())

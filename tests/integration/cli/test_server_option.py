@@ -106,11 +106,12 @@ def test_each_server_has_its_own_session(desk: Desk) -> None:
         url = server.url.replace("unix://", "UNIX:")
         desk_input(b"seven cages under nine moons\n")
         assert desk.run("login", "ada", "--password-stdin", "--server", url, "--json")[0] == 0
-        assert desk.sessions == {str(desk.home): "home.token", server.url: "a.b.c"}
+        device = {f"device ada {server.url}": "d.e.f"}
+        assert desk.sessions == {str(desk.home): "home.token", server.url: "a.b.c"} | device
         desk.run("whoami", "--server", url)
         desk.run("logout", "--server", url)
         assert [asked.fields.get("Authorization") for asked in server.asked] == [None, "Bearer a.b.c", "Bearer a.b.c"]
-        assert desk.sessions == {str(desk.home): "home.token"}
+        assert desk.sessions == {str(desk.home): "home.token"} | device
 
 
 def test_local_server_is_found_and_gets_session_of_the_home(desk: Desk) -> None:
@@ -163,7 +164,7 @@ def test_operator_commands_never_use_a_server(desk: Desk, monkeypatch: pytest.Mo
         code, out, _ = desk.run("init", "--admin", "ada", "--email", "a@b.example", "--password-stdin", "--json")
         assert (code, json.loads(out)["home"]) == (0, str(desk.home))
         assert server.asked == []
-        assert desk.sessions.keys() == {str(desk.home)}
+        assert desk.sessions.keys() == {str(desk.home), f"device ada {desk.home}"}
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8020", "ftp://popug", "http://popug/path"])
@@ -212,7 +213,7 @@ def test_events_are_followed_until_the_server_ends(desk: Desk) -> None:
     from tests.integration.client.test_remote_backend import STREAM, events
     from tests.support.fake_server import saying
 
-    with desk.serve(saying(STREAM + events(7, 8)), problem("token_expired", 4, 401)) as server:
+    with desk.serve(answer({"events": []}), saying(STREAM + events(7, 8)), problem("token_expired", 4, 401)) as server:
         code, out, err = desk.run("events", "follow", "--server", server.url, "--json")
         assert [json.loads(line)["sequence"] for line in out.splitlines()] == ["7", "8"]
         assert (code, json.loads(err)["error"]["code"]) == (4, "token_expired")

@@ -31,7 +31,7 @@ TASK = {
     **{"creator": "ada", "assignee": "kesha", "fee_cents": 1200, "reward_cents": 3400},
     **{"created_at": "2026-03-02T09:00:00Z", "completed_at": "2026-03-02T09:30:00.500000Z"},
 }
-SESSION = {"user": ADA, "token": "a.b.c", "expires_at": "2026-03-02T21:00:00Z"}
+SESSION = {"user": ADA, "token": "a.b.c", "expires_at": "2026-03-02T21:00:00Z", "device_token": "d.e.f"}
 COMMAND, QUERY, SECRET = CompleteTask(number=1), WhoAmI(), LogIn(username="ada", password="seven cages")
 HANG_UP: Reply = b""
 
@@ -97,7 +97,7 @@ def test_each_command_has_a_key_of_its_own_and_a_query_none(serve: Serve) -> Non
 
 
 def test_secret_has_no_key_and_login_has_no_token(serve: Serve) -> None:
-    server = serve(answer(SESSION), answer(ADA))
+    server = serve(answer(SESSION), answer(ADA | {"machine_tokens": []}))
     backend = reach(server)
     assert backend.perform(SECRET, "an.old.token").token == "a.b.c"
     backend.perform(SetPassword(password="eight cages"), "t")
@@ -124,7 +124,7 @@ def test_one_connection_serves_many_requests(serve: Serve) -> None:
 
 
 def test_request_that_must_not_repeat_uses_a_new_connection(serve: Serve) -> None:
-    server = serve(answer(ADA))
+    server = serve(answer(ADA), answer(ADA | {"machine_tokens": []}))
     backend = reach(server)
     backend.perform(QUERY, "t")
     backend.perform(SetPassword(password="eight cages"), "t")
