@@ -9,7 +9,7 @@ from popug_cli.cli.output.screen import Screen
 from popug_cli.cli.state import session_file
 from popug_cli.kernel import leftovers
 from popug_cli.kernel.errors import NotAuthenticated, NotFound, PopugError
-from popug_cli.kernel.home import Home
+from popug_cli.kernel.home import NOWHERE, Home, home_not_named
 from popug_cli.kernel.jwt_payload import read_unverified_claim
 from popug_cli.messages.base import DECLARATIONS, Access, Message
 
@@ -45,9 +45,14 @@ class Backends:
 
     @cached_property
     def local(self) -> "LocalBackend":
-        """The home in this process; it performs the operator's messages and, without a server, all others."""
+        """The home in this process; it performs the operator's messages and, without a server, all others.
+
+        Raise ``no_home_directory``.
+        """
         from popug_cli.app.local_backend import LocalBackend
 
+        if self.home.root == NOWHERE:
+            raise home_not_named()
         return self._given_backend or LocalBackend(
             self.home, warn=self._screen.printer.warn, progress=self._screen.progress
         )

@@ -1,6 +1,7 @@
 """The context of a command: the common options, its backends and its screen."""
 
 import inspect
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -12,7 +13,10 @@ import typer
 from popug_cli.cli.backends import Backends
 from popug_cli.cli.output.printer import Printer
 from popug_cli.cli.output.screen import Screen
-from popug_cli.kernel.home import Home, find_home
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.home import NOWHERE, Home, find_home
+
+WITHOUT_HOME = frozenset({"demo", "man"})
 
 HomeOption = Annotated[
     Path | None, typer.Option("--home", metavar="DIR", readable=False, help="The company's directory.")
@@ -117,7 +121,7 @@ def _with_context(function: Callable[..., None]) -> Callable[..., None]:
         as_json = as_json or options.as_json
         if context.invoked_subcommand is None:
             command_path = context.command_path.partition(" ")[2]
-            command_context = CommandContext(find_home(options.home), as_json, options, command_path)
+            command_context = CommandContext(_home(options, command_path), as_json, options, command_path)
             try:
                 function(command_context, **arguments)
             finally:
@@ -141,3 +145,16 @@ def _with_context(function: Callable[..., None]) -> Callable[..., None]:
     run_with_context.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del run_with_context.__wrapped__  # else Typer reads the annotations of the wrapped function
     return run_with_context
+
+
+def _home(options: GlobalOptions, command_path: str) -> Home:
+    """Return the home. Where there is none, a command for which none is needed, or a server is named, has ``NOWHERE``.
+
+    Raise ``no_home_directory``.
+    """
+    try:
+        return find_home(options.home)
+    except InvalidInput:
+        if command_path in WITHOUT_HOME or options.server or os.environ.get("POPUG_SERVER"):
+            return Home(NOWHERE)
+        raise

@@ -1,6 +1,7 @@
 """Restore: unpack and verify a backup next to the home, then replace the home by renaming."""
 
 import os
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,8 @@ def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> 
     with translate_errors(home / "popug.db"):
         home.parent.mkdir(parents=True, exist_ok=True)
         files.check_writable(home if in_volume else home.parent)
+        if in_volume and not (home / "popug.db").exists():
+            home.chmod(files.OWNER_ONLY_DIRECTORY)
     next_to = home / volume_swap.LABEL if in_volume else home
     with translate_errors(home / "popug.db"), temporary_home.temporary_home(next_to) as fresh:
         backup_reader.unpack(file, fresh)
@@ -53,6 +56,8 @@ def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> 
         fresh.make()
         _make_safe(backend, fresh, principal)
         settings = restored_settings.merge(Home(home), fresh, take_mail=message.take_mail_settings)
+        if link_note := restored_settings.keep_link(Home(home), fresh):
+            backend.warn(link_note)
         old_home = _old_home(home, in_volume=in_volume)
         temporary_home.write_swap_plan(fresh, old_home)
         files.sync(fresh.database)
@@ -76,6 +81,9 @@ def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
         sentence = sentence.replace(str(fresh.database), str(file))
         may_be_valid = isinstance(error, Unavailable) or error.code == "newer_database"
         hint = error.hint if may_be_valid else OTHER_FILE_HINT
+        if error.code == "invalid_setting":
+            name = shlex.quote(str(file))
+            hint = f"Restore its database alone: `unzip {name} popug.db -d rescued`, `popug restore rescued/popug.db`."
         raise type(error)(error.code, sentence, hint=hint, details=error.details) from error
 
 

@@ -3,8 +3,10 @@
 A backup from another machine, or of another author, would otherwise decide which server receives the payslips.
 """
 
+import shlex
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,26 @@ def merge(home: Home, fresh: Home, *, take_mail: bool) -> list[SettingDifference
     if any(difference.kept for difference in differences):
         _replace_mail(fresh.config, own.get(MAIL))
     return differences
+
+
+def keep_link(home: Home, fresh: Home) -> str | None:
+    """Put the link that the home has for its settings into the fresh home, if the file there has the same settings.
+
+    Return a sentence if they differ: the file also belongs to the old home, which is kept, so it is not changed.
+    """
+    if not home.config.is_symlink():
+        return None
+    target = home.config.readlink()
+    with suppress(OSError, ValueError):
+        if _parse(home.config) == _parse(fresh.config):
+            fresh.config.unlink(missing_ok=True)
+            fresh.config.symlink_to(target)
+            return None
+    return (
+        f"{home.config} is no longer a link: {target} has the settings from before the restore, and the restored ones"
+        f" are in {home.config} itself. To use the link again, run `ln -sf {shlex.quote(str(target))}"
+        f" {shlex.quote(str(home.config))}`."
+    )
 
 
 def _read_own(file: Path, *, is_needed: bool) -> dict[str, Any]:

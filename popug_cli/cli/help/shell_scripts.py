@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
+from popug_cli.kernel import disk_errors
 from popug_cli.kernel.errors import InvalidInput, Unavailable
+from popug_cli.platform.accounts import ForeignOwnerError, require_own_place
 
 BASH = """\
 _popug_completion() {
@@ -43,7 +45,8 @@ def script(shell: str | None) -> str:
 def install(shell: str | None) -> str:
     """Install the script for a shell, by default the current one, and return a sentence that says so.
 
-    Raise ``usage`` for other shells, ``read_only`` for a file that cannot be written.
+    Raise ``usage`` for other shells, ``foreign_owner`` as the superuser in the home directory of another account, and
+    ``read_only`` for a file that cannot be written.
     """
     name = _supported_shell(shell)
     home = Path.home()
@@ -57,10 +60,13 @@ def install(shell: str | None) -> str:
         "fish": (home / ".config" / "fish" / "completions" / "popug.fish", None, ""),
     }[name]
     try:
+        require_own_place(file)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(SCRIPTS[name], encoding="utf-8")
         if startup_file is not None:
             _add_startup_line(startup_file, line)
+    except ForeignOwnerError as error:
+        raise disk_errors.foreign_owner(error) from error
     except OSError as error:
         raise Unavailable(
             "read_only",
@@ -77,9 +83,8 @@ def _single_quoted(path: Path) -> str:
 def _add_startup_line(startup_file: Path, line: str) -> None:
     content = startup_file.read_text(encoding="utf-8") if startup_file.exists() else ""
     if line not in content.splitlines():
-        startup_file.write_text(
-            content + ("" if content.endswith("\n") or not content else "\n") + line + "\n", encoding="utf-8"
-        )
+        with startup_file.open("a", encoding="utf-8") as file:  # a kill or a full disk leaves the user's lines
+            file.write(("" if content.endswith("\n") or not content else "\n") + line + "\n")
 
 
 def _supported_shell(shell: str | None) -> str:

@@ -213,8 +213,39 @@ def test_restore_refused_with_invalid_settings_in_backup(company: InProcess, tmp
     with zipfile.ZipFile(tmp_path / "given", "w") as given:
         given.write(company.root / "popug.db", "popug.db")
         given.writestr("config.toml", "[[[")
-    with pytest.raises(PopugError, match=r"config\.toml in .*given is not valid TOML"):
+    with pytest.raises(PopugError, match=r"config\.toml in .*given is not valid TOML") as refused:
         company.backend.perform(Restore(path=str(tmp_path / "given")))
+    assert f"unzip {tmp_path / 'given'} popug.db -d rescued" in str(refused.value.hint)
+    with zipfile.ZipFile(tmp_path / "given") as given:  # as that command does
+        given.extract("popug.db", tmp_path / "rescued")
+    company.backend.perform(Restore(path=str(tmp_path / "rescued" / "popug.db")))
+
+
+@pytest.mark.parametrize("is_relative", [True, False])
+def test_restore_keeps_the_link_to_the_settings(company: InProcess, tmp_path: Path, is_relative: bool) -> None:
+    target = tmp_path / "popug.toml"
+    (company.root / "config.toml").rename(target)
+    link = Path("../popug.toml") if is_relative else target
+    (company.root / "config.toml").symlink_to(link)
+    file = back_up(company, tmp_path / "good")
+    before = target.read_text()
+    company.backend.perform(Restore(path=str(file)))
+    assert (company.root / "config.toml").readlink() == link
+    assert target.read_text() == before
+
+
+def test_restore_names_the_link_that_it_replaces(company: InProcess, tmp_path: Path) -> None:
+    file = back_up(company, tmp_path / "good")
+    target = tmp_path / "popug.toml"
+    said: list[str] = []
+    target.write_text("[log]\naccess = true\n")
+    (company.root / "config.toml").unlink()
+    (company.root / "config.toml").symlink_to(target)
+    backend = LocalBackend(company.backend.home, warn=said.append)
+    backend.perform(Restore(path=str(file), take_mail_settings=True))
+    assert "popug@example.com" in (company.root / "config.toml").read_text()
+    assert target.read_text() == "[log]\naccess = true\n"
+    assert str(target) in said[-1]
 
 
 def test_backup_without_settings_that_no_restore_accepts(company: InProcess, tmp_path: Path) -> None:

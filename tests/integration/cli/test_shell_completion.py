@@ -1,5 +1,6 @@
 """Completion: the candidates for each user, and what bash, zsh and fish get of them."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -282,6 +283,18 @@ def test_start_up_line_names_any_home(folder: str, tmp_path: Path, monkeypatch: 
     done = subprocess.run(shown, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert "_popug_completion popug" in done.stdout, done.stderr
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can write to the home directory of another account")
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_completion_is_not_installed_for_others(
+    shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.chown(tmp_path, 4242, 4242)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run(["--json", "--install-completion", shell]) == 8
+    assert "uid 4242" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

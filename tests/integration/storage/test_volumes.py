@@ -16,7 +16,7 @@ from tests.support.company import InProcess
 from tests.support.namespace import run_in_namespace
 
 RESTORE = '"$PYTHON" -m popug_cli --home "$VOLUME" restore "$BACKUP" --yes --json; ls -A "$VOLUME" >&2;'
-LOOK = '"$PYTHON" -m popug_cli --home "$VOLUME" doctor --json | head -c 11'
+LOOK = 'stat -c %a "$VOLUME" >&2; "$PYTHON" -m popug_cli --home "$VOLUME" doctor --json | head -c 11'
 
 
 @pytest.fixture
@@ -57,6 +57,7 @@ def test_restore_into_a_volume(tmp_path: Path, company: InProcess, mount: str, c
     assert (kept is not None) == (content == "full"), result
     assert looked == '{"ok":true,', result
     assert ".restore." not in result.stderr
+    assert content == "full" or "\n700\n" in result.stderr, result
     assert ("before-restore-" in result.stderr) == (content == "full")
 
 

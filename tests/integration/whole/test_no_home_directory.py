@@ -57,3 +57,26 @@ def test_commands_with_a_token_need_no_session_file(tmp_path: Path) -> None:
     assert [line for line in found if not line[0].startswith("0")] == []
     found = lines_of(tmp_path, "popug\npopug permissions\npopug balance", POPUG_HOME=home)
     assert [line[0].split()[0] for line in found] == ["0", "0", "4"]
+
+
+def test_commands_that_need_no_home_work_without_one(tmp_path: Path) -> None:
+    home, session = str(tmp_path / "home"), str(tmp_path / "session.json")
+    lines_of(tmp_path, f"{INIT}; popug token issue ada --ttl 1d; cp out token", POPUG_HOME=home, POPUG_SESSION=session)
+    script = """
+popug man
+popug demo
+export POPUG_TOKEN="$(head -1 token)"
+chmod 755 /mnt
+"$PYTHON" -m popug_cli serve --home home --socket /mnt/popug.sock > served 2>&1 &
+for _ in $(seq 100); do test -S /mnt/popug.sock && break; sleep 0.2; done
+export POPUG_SERVER=unix:///mnt/popug.sock
+popug whoami
+popug tasks list --all
+popug today
+popug backup
+kill $!
+wait
+"""
+    found = lines_of(tmp_path, script)
+    assert [line[0].split()[0] for line in found] == ["0", "0", "0", "0", "0", "2"]
+    assert found[-1][2] == "--home DIR"
