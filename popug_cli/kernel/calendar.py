@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from popug_cli.kernel.errors import InvalidInput, Unavailable
 
+NAMES_OF_NO_ZONE = frozenset({"", "localtime", "posixrules", "Factory"})  # files of the zone data
 ONE_DAY = timedelta(days=1)
 
 
@@ -74,7 +75,7 @@ def load_zone(name: str) -> ZoneInfo:
         zone = ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         zone = None
-    if zone is None or name in {"", "localtime", "posixrules", "Factory"} or name.startswith(("right/", "posix/")):
+    if zone is None or name in NAMES_OF_NO_ZONE or name.startswith(("right/", "posix/")):
         raise InvalidInput(
             "invalid_time_zone",
             f"There is no time zone called {name!r}.",
@@ -90,5 +91,6 @@ def _suggest_zones(name: str) -> str:
     Case does not matter.
     """
     typed = "/" + name.strip().replace(" ", "_").lower()
-    matches = sorted(zone_name for zone_name in available_timezones() if f"/{zone_name.lower()}".endswith(typed))
+    known = available_timezones() - NAMES_OF_NO_ZONE
+    matches = sorted(zone_name for zone_name in known if f"/{zone_name.lower()}".endswith(typed))
     return f"Did you mean {' or '.join(matches[:3])}? " if matches and len(typed) > 1 else ""

@@ -146,3 +146,12 @@ def test_unreadable_claim_refused(payload: bytes) -> None:
 def test_series_is_two_numbers() -> None:
     assert series_of("1.4.2") == series_of("1.4.0.dev1") != series_of("1.5.2")
     assert series_of("") != series_of("1.4")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_suggested"), [("berlin", True), ("localtime", False), ("factory", False), ("Factory", False)]
+)
+def test_only_usable_zones_are_suggested(name: str, is_suggested: bool) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        Calendar(name)
+    assert ("Did you mean" in refusal.value.hint) is is_suggested

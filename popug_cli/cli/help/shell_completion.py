@@ -153,8 +153,11 @@ def _dates(word: str) -> Iterator[CompletionItem]:
 def _zones(word: str) -> Iterator[CompletionItem]:
     from importlib.resources import files
 
+    from popug_cli.kernel.calendar import NAMES_OF_NO_ZONE
+
     for line in (files("tzdata") / "zones").read_text(encoding="utf-8").splitlines():
-        yield line, ""
+        if line not in NAMES_OF_NO_ZONE:
+            yield line, ""
 
 
 def _settings(word: str) -> Iterator[CompletionItem]:

@@ -104,6 +104,7 @@ def offered(line: str) -> list[str]:
         ("user add kesha --role w", ["worker"]),
         ("user set-role kesha acc", ["accountant"]),
         ("init --time-zone Europe/Berl", ["Europe/Berlin"]),
+        ("init --time-zone Fact", []),
         ("statement --from yes", ["yesterday"]),
         ("nothing of that ", []),
         ("scheduler ins", ["install"]),

@@ -84,6 +84,16 @@ def test_no_new_task_is_suggested_while_none_can_hold_it(
     assert ("user add" in text) is (role == "admin" and line.startswith("today"))
 
 
+def test_hint_of_an_empty_list_is_commands_alone(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (hint,) = [
+        line for line in shown(company, "boss", "tasks list", monkeypatch, capsys).splitlines() if "Next" in line
+    ]
+    for command in hint.removeprefix("Next: popug ").split(", or popug "):
+        assert run(command.split()) == 0
+
+
 def test_sentences_of_one_person_and_one_task(
     company: InProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -128,7 +128,7 @@ def _list_blocks(context: CommandContext, page: TaskPage, message: ListTasks, *,
     if first_open and is_own and message.status is StatusFilter.OPEN:
         yield Hint(f"Next: popug task complete {first_open.number}")
     elif not page.total and message == ListTasks(assignee=message.assignee):
-        yield Hint("Next: popug today, or popug tasks list --all for the tasks of all users.")
+        yield Hint("Next: popug today, or popug tasks list --all")
 
 
 def _assignee_filter(context: CommandContext, *, mine: bool, all_users: bool, assignee: str | None) -> str | None:
