@@ -213,12 +213,13 @@ def open_import(source: str, line_type: type[Line], *, plain_field: str | None =
 def _utf_16_encoding(head: bytes) -> str | None:
     """Return the encoding of a file in UTF-16, or None for others.
 
-    Without a byte order mark, zero bytes show it, which UTF-8 text does not have: each is half of an ASCII character.
+    Without a byte order mark, zero bytes show it: each is half of an ASCII character, and most characters are ASCII. In
+    UTF-8 a zero byte is a stray one, which no title may have.
     """
     if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return "utf-16"
-    at_even, at_odd = any(byte == 0 for byte in head[::2]), any(byte == 0 for byte in head[1::2])
-    if at_even == at_odd:
+    at_even, at_odd = head[::2].count(0), head[1::2].count(0)
+    if (at_even and at_odd) or max(at_even, at_odd) * 4 <= len(head):
         return None
     return "utf-16-be" if at_even else "utf-16-le"
 

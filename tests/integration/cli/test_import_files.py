@@ -93,6 +93,13 @@ def test_files_joined_with_their_marks_are_read(suffix: str, encoding: str, tmp_
     assert [line for line in read(file) if line] == [NewTask(title="Feed"), NewTask(title="Mend")]
 
 
+@pytest.mark.parametrize("content", [b"a\0b\n", b"Feed\0 the cage\n", b"F\0\0\0e\0\0\0"])
+def test_stray_zero_byte_is_not_taken_for_utf_16(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.txt"
+    file.write_bytes(content)
+    assert read(file) == [NewTask(title=content.decode().strip())]  # such a title is then refused
+
+
 def test_utf_16_that_is_cut_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "tasks.txt"
     file.write_bytes("Feed".encode("utf-16")[:-1])
