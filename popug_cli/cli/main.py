@@ -118,8 +118,9 @@ def _failed_write_error(error: Exception) -> PopugError | None:
     if not isinstance(error, OSError) or error.filename is not None:
         return None
     if error.errno == errno.ENOENT:  # only ``os.getcwd`` raises it without a file name
-        sentence = "The current directory does not exist any more, so a relative path leads nowhere."
-        return InvalidInput("usage", sentence, hint="Run `cd` to go to another directory, or give an absolute path.")
+        from popug_cli.kernel.disk_errors import current_directory_deleted
+
+        return current_directory_deleted()
     _redirect_to_devnull(sys.stdout)
     sentence = f"The answer could not be written ({error.strerror}); the command may have been carried out."
     return Unavailable("in_doubt", sentence, hint="Check with another command before you repeat it.")

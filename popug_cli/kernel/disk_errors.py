@@ -104,11 +104,38 @@ def _take_back(file: str) -> str:
     return f"Take it back with `sudo chown {os.geteuid()} {shlex.quote(file)}`"
 
 
+def current_directory_deleted() -> InvalidInput:
+    """Return the error ``usage`` for a relative path while the current directory does not exist."""
+    sentence = "The current directory does not exist any more, so a relative path leads nowhere."
+    return InvalidInput("usage", sentence, hint="Run `cd` to go to another directory, or give an absolute path.")
+
+
+def is_lost(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is relative to a current directory that does not exist any more."""
+    if Path(path).is_absolute():
+        return False
+    try:
+        os.getcwd()  # noqa: PTH109 - Path.cwd is the same call
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def unreadable(path: str | os.PathLike[str], error: OSError | ValueError, *, hint: str) -> InvalidInput:
+    """Return the error for a file of the user's choice that cannot be read: ``unreadable_file`` or ``usage``."""
+    if is_lost(path):
+        return current_directory_deleted()
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return InvalidInput("unreadable_file", f"{os.fspath(path)} cannot be read: {reason}.", hint=hint)
+
+
 def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
     """Return the error for a file or directory of the user's choice that cannot be written.
 
-    It is ``disk_full``, ``io_error``, ``foreign_owner``, or ``unwritable_file`` for a wrong choice.
+    It is ``disk_full``, ``io_error``, ``foreign_owner``, ``unwritable_file`` for a wrong choice, or ``usage``.
     """
+    if is_lost(path):
+        return current_directory_deleted()
     translated = from_os_error(error, str(path)) if isinstance(error, OSError) else None
     if translated is not None and translated.code in {"disk_full", "io_error", "foreign_owner"}:
         return translated

@@ -15,8 +15,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from popug_cli.kernel.disk_errors import disk_full
-from popug_cli.kernel.errors import IntegrityViolation, InvalidInput, Unavailable
+from popug_cli.kernel.disk_errors import disk_full, unreadable
+from popug_cli.kernel.errors import IntegrityViolation, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.platform.file_id import FileFingerprint, file_fingerprint
 from popug_cli.platform.files import OWNER_ONLY_FILE, open_regular_file
@@ -52,7 +52,8 @@ def unpack(file: Path, home: Home) -> None:
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             raise disk_full(home.database) from error
-        raise unreadable(file, error) from error
+        path = error.filename if isinstance(error, OSError) and error.filename else file
+        raise unreadable(path, error, hint="Name a file that `popug backup` wrote.") from error
     for path in (home.database, home.config):
         if path.exists():
             path.chmod(OWNER_ONLY_FILE)
@@ -66,14 +67,6 @@ def not_a_backup(file: Path, reason: str) -> IntegrityViolation:
         hint="Nothing was changed. Name a file that `popug backup` wrote.",
         details={"path": str(file)},
     )
-
-
-def unreadable(file: Path, error: OSError | ValueError) -> InvalidInput:
-    """Return the error ``unreadable_file`` for a file of the user's choice."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    path = error.filename if isinstance(error, OSError) and error.filename else file
-    hint = "Name a file that `popug backup` wrote."
-    return InvalidInput("unreadable_file", f"{path} cannot be read: {reason}.", hint=hint)
 
 
 def _copy_bare(file: Path, header: bytes, home: Home) -> None:

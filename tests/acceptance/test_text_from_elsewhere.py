@@ -162,7 +162,18 @@ def test_forced_colour_reaches_a_pipe(lone: Company, terminal: str) -> None:
 
 def test_deleted_directory_is_named_where_it_matters(lone: Company) -> None:
     gone = Path(lone.folder, "gone")
-    for line, code in (("popug whoami", 0), ("popug --home home whoami", 2), ("popug backup x.zip", 2)):
+    for line, code in (
+        ("popug whoami", 0),
+        ("popug --home home whoami", 2),
+        ("popug backup x.zip", 2),
+        ("popug restore x.zip --yes", 2),
+        ("popug tasks import x.txt", 2),
+        ("popug tasks export --out x.jsonl", 2),
+        ("popug ledger export --format csv --out sub/x.csv", 2),
+        ("popug user import x.jsonl", 2),
+        ("popug events schemas --out x", 2),
+        ("popug tasks import - < /dev/null", 0),
+    ):
         gone.mkdir()
         done = run_line(lone, f"cd {gone} && rmdir {gone} && {line}", POPUG_TOKEN=lone.token("ada"))
         assert done.returncode == code, done.stderr

@@ -15,12 +15,15 @@ LOCKS = {
     "requirements.txt": ("server", "tui"),
     "requirements-all.txt": ("server", "tui", "test"),
 }
-# The newest version of each with a known hole (PyPI's advisory database, November 2026), and the first without.
+# The newest version of each with a published hole (November 2026), and the first without.
 KNOWN_HOLES = {
-    "pyjwt": ("2.12.1", "2.13.0"),
-    "jinja2": ("3.1.5", "3.1.6"),
-    "cryptography": ("46.0.4", "46.0.5"),
-    "h11": ("0.15.0", "0.16.0"),
+    "pyjwt": ("2.12.1", "2.13.0"),  # CVE-2026-48526
+    "jinja2": ("3.1.5", "3.1.6"),  # CVE-2025-27516
+    "cryptography": ("49.0.0", "50.0.0"),  # CVE-2026-69247
+    "h11": ("0.15.0", "0.16.0"),  # CVE-2025-43859
+    "idna": ("3.14", "3.15"),  # CVE-2026-45409
+    "joserfc": ("1.7.1", "1.7.2"),  # GHSA-5jhw-7jv7-qcqq
+    "pytest": ("9.0.2", "9.0.3"),  # CVE-2025-71176
 }
 RENEW = "Run `bash .ci/lock`."
 
@@ -46,7 +49,7 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
 @pytest.mark.parametrize("name", KNOWN_HOLES)
 def test_versions_with_known_holes_are_not_permitted(name: str) -> None:
     bad, good = KNOWN_HOLES[name]
-    (requirement,) = [each for each in requirements("server", "tui") if canonicalize_name(each.name) == name]
+    (requirement,) = [each for each in requirements("server", "tui", "test") if canonicalize_name(each.name) == name]
     assert not requirement.specifier.contains(bad)
     assert requirement.specifier.contains(good)
 

@@ -5,7 +5,7 @@ import io
 import re
 import sys
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 import msgspec
 
 from popug_cli.cli.context import CommandContext
-from popug_cli.kernel.disk_errors import disk_full
+from popug_cli.kernel.disk_errors import disk_full, unreadable
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.text import escape_hidden
 from popug_cli.messages.base import MAX_MESSAGE_BYTES
@@ -22,6 +22,8 @@ from popug_cli.platform.temporary import unnamed_file
 
 MAX_LINE_BYTES = 1024 * 1024
 MAX_UNKNOWN_FIELDS = 20
+MAX_NAME_CHARACTERS = 60  # of an unknown field
+HEAD_BYTES = 512  # where the encoding of a file is looked for
 NOT_UTF_8 = "it is not in UTF-8, in which the file must be saved"
 JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
 CSV_SUFFIXES = {".csv", ".tsv"}
@@ -36,7 +38,8 @@ class ImportLines(Collection[Line | None], Generic[Line]):
 
     The constructor and each iteration raise ``unreadable_file``, or ``invalid_line`` with the number of the first line
     that is too long or does not match ``line_type``. ``plain_field`` is the field that a line of plain text is; without
-    it, plain text is not valid. ``unknown_fields`` are names in the file that ``line_type`` does not have.
+    it, plain text is not valid. ``unknown_fields`` are the first ``MAX_UNKNOWN_FIELDS`` names in the file that
+    ``line_type`` does not have, and ``has_more_unknown_fields`` says whether there are others.
     """
 
     def __init__(self, file: BinaryIO, source: str, line_type: type[Line], plain_field: str | None = None) -> None:
@@ -47,6 +50,7 @@ class ImportLines(Collection[Line | None], Generic[Line]):
         self._plain_field = plain_field
         self._fields = {field.name: field for field in msgspec.structs.fields(line_type)}  # type: ignore[arg-type]
         self.unknown_fields: dict[str, None] = {}  # a set in the order of the file
+        self.has_more_unknown_fields = False
         self._records = self._find_format()
         self._count = sum(1 for _ in self)
 
@@ -70,14 +74,24 @@ class ImportLines(Collection[Line | None], Generic[Line]):
         return [*self._fields]
 
     def _parse(self, value: object) -> Line:
-        if isinstance(value, dict) and len(self.unknown_fields) < MAX_UNKNOWN_FIELDS:
-            self.unknown_fields |= dict.fromkeys(escape_hidden(name) for name in value if name not in self._fields)
+        if isinstance(value, dict) and not self.has_more_unknown_fields:
+            self._note_unknown_fields(value)
         return msgspec.convert(value, self._line_type)
+
+    def _note_unknown_fields(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self._fields:
+                continue
+            shown = escape_hidden(name if len(name) <= MAX_NAME_CHARACTERS else f"{name[:MAX_NAME_CHARACTERS]}…")
+            if shown not in self.unknown_fields and len(self.unknown_fields) == MAX_UNKNOWN_FIELDS:
+                self.has_more_unknown_fields = True
+                return
+            self.unknown_fields[shown] = None
 
     def _find_format(self) -> Callable[[], Iterator[Record]]:
         """Return the function that reads the file's records, as its name or its first line with text shows it.
 
-        Raise ``invalid_line`` for CSV without a header that names the required fields.
+        Raise ``invalid_line`` for CSV without a header that names the required fields, and no field twice.
         """
         self._file.seek(self._start)
         first = next((line for line in iter(self._next_line, b"") if line.strip()), b"").strip()
@@ -89,6 +103,9 @@ class ImportLines(Collection[Line | None], Generic[Line]):
         columns = _csv_header(first)[1]
         missing = [field.name for field in self._fields.values() if field.required and field.name not in columns]
         if not missing:
+            for name in self._fields:
+                if columns.count(name) > 1:
+                    raise _invalid_line(1, f"the header names the column {name} more than once")
             return self._csv_rows
         if suffix in CSV_SUFFIXES:
             raise _invalid_line(1, f"the header names no column {' and no column '.join(missing)}")
@@ -156,10 +173,12 @@ class ImportLines(Collection[Line | None], Generic[Line]):
             yield number, line
 
     def _next_line(self) -> bytes:
+        """Return a line without its byte order mark, which joined files have inside; empty at the end."""
         try:
-            return self._file.readline(MAX_LINE_BYTES + 1)
+            line = self._file.readline(MAX_LINE_BYTES + 1)
         except OSError as error:
             raise _unreadable(self._source, error) from error
+        return b"\n" if line == BOM_UTF8 else line.removeprefix(BOM_UTF8)
 
 
 def _csv_header(line: bytes) -> tuple[str, list[str]]:
@@ -177,35 +196,40 @@ def _csv_header(line: bytes) -> tuple[str, list[str]]:
 def open_import(source: str, line_type: type[Line], *, plain_field: str | None = None) -> Iterator[ImportLines[Line]]:
     """Open a file for an import, of any size, and check every line; ``-`` is stdin.
 
-    The file is in UTF-8 or in UTF-16; without a byte order mark, its first character tells which. Raise
-    ``unreadable_file``, ``invalid_line``, or ``disk_full`` if a pipe does not fit into a temporary file.
+    The file is in UTF-8 or UTF-16, with or without a byte order mark. Raise ``unreadable_file``, ``invalid_line``, or
+    ``disk_full`` if a pipe does not fit into a temporary file.
     """
     with ExitStack() as open_files:
         file: BinaryIO = sys.stdin.buffer if source == "-" else open_files.enter_context(_open(source))
         if not file.seekable():
             file = open_files.enter_context(_copy_to_file(file, source))
-        start, head = file.tell(), file.read(len(BOM_UTF8))
-        if encoding := _utf_16_of(head):
-            file.seek(start)
+        start, head = file.tell(), file.read(HEAD_BYTES)
+        file.seek(start + len(BOM_UTF8) if head.startswith(BOM_UTF8) else start)
+        if encoding := _utf_16_encoding(head):
             file = open_files.enter_context(_copy_as_utf_8(file, source, encoding))
-        elif head != BOM_UTF8:
-            file.seek(start)
         yield ImportLines(file, source, line_type, plain_field)
 
 
-def _utf_16_of(head: bytes) -> str:
-    """Return the kind of UTF-16 that a file begins with, or an empty text. No line of UTF-8 begins with a NUL."""
+def _utf_16_encoding(head: bytes) -> str | None:
+    """Return the encoding of a file in UTF-16, or None for others.
+
+    Without a byte order mark, zero bytes show it: each is half of an ASCII character, and most characters are ASCII. In
+    UTF-8 a zero byte is a stray one, which no title may have.
+    """
     if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return "utf-16"
-    if head[:1] == b"\0":
-        return "utf-16-be"
-    return "utf-16-le" if head[1:2] == b"\0" else ""
+    at_even, at_odd = head[::2].count(0), head[1::2].count(0)
+    if (at_even and at_odd) or max(at_even, at_odd) * 4 <= len(head):
+        return None
+    return "utf-16-be" if at_even else "utf-16-le"
 
 
 def warn_of_ignored_fields(context: CommandContext, lines: ImportLines[Line]) -> None:
     """Name the fields of the file that the import did not read, once."""
     if lines.unknown_fields:
         read, ignored = ", ".join(lines.field_names), ", ".join(lines.unknown_fields)
+        if lines.has_more_unknown_fields:
+            ignored += ", and others"
         context.printer.warn(f"The import reads {read}. It did not read these fields of the file: {ignored}.")
 
 
@@ -255,9 +279,7 @@ def _copy(source: str, write: Callable[[BinaryIO], object]) -> BinaryIO:
 
 
 def _unreadable(source: str, error: OSError | ValueError) -> InvalidInput:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    sentence = f"{source} cannot be read: {reason}."
-    return InvalidInput("unreadable_file", sentence, hint="Name a file that you may read, or - for stdin.")
+    return unreadable(source, error, hint="Name a file that you may read, or - for stdin.")
 
 
 def _invalid_line(number: int, reason: str) -> InvalidInput:

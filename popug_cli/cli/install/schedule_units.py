@@ -268,7 +268,8 @@ def _run_crontab(argument: str, *, content: bytes = b"", allow_missing: bool = F
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _crontab_error(str(error)) from error
     if process.returncode and not (allow_missing and _says_no_crontab(process.stderr.lower())):
-        raise _crontab_error(process.stderr.decode(errors="replace").strip())
+        said = process.stderr.decode(errors="replace").strip()
+        raise _crontab_error(said or f"`crontab {argument}` ended with exit status {process.returncode}")
     return process.stdout if not process.returncode else b""
 
 

@@ -73,6 +73,7 @@ def test_plain_text_is_a_title_a_line(encoding: str, tmp_path: Path) -> None:
         ("a.csv", b"title,jira_id\nFeed,P-1\n,P-2\n", 3),
         ("a.txt", b"Feed\n\xff\xffMend\n", 2),
         ("a.csv", b"title\nFeed\n\xff\n", 3),
+        ("a.csv", b"title,jira_id,Title\nFeed,P-1,Mend\n", 1),
     ],
 )
 def test_first_bad_line_is_named(name: str, content: bytes, line: int, tmp_path: Path) -> None:
@@ -81,6 +82,22 @@ def test_first_bad_line_is_named(name: str, content: bytes, line: int, tmp_path:
     with pytest.raises(InvalidInput) as refusal:
         read(file)
     assert (refusal.value.code, refusal.value.details["line"]) == ("invalid_line", line)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("suffix", ["txt", "jsonl"])
+def test_files_joined_with_their_marks_are_read(suffix: str, encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / f"tasks.{suffix}"
+    lines = ["Feed\n", "Mend\n", ""] if suffix == "txt" else ['{"title": "Feed"}\n', '{"title": "Mend"}\n', ""]
+    file.write_bytes(b"".join(line.encode(encoding) for line in lines))
+    assert [line for line in read(file) if line] == [NewTask(title="Feed"), NewTask(title="Mend")]
+
+
+@pytest.mark.parametrize("content", [b"a\0b\n", b"Feed\0 the cage\n", b"F\0\0\0e\0\0\0"])
+def test_stray_zero_byte_is_not_taken_for_utf_16(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.txt"
+    file.write_bytes(content)
+    assert read(file) == [NewTask(title=content.decode().strip())]  # such a title is then refused
 
 
 def test_utf_16_that_is_cut_is_refused(tmp_path: Path) -> None:
@@ -122,6 +139,19 @@ def test_ignored_fields_are_named_once(company: InProcess, tmp_path: Path, capsy
     answer = json.loads(shown.out)
     assert (answer["ignored_fields"], answer["skipped"]) == (["assignee", "\\x1bprio"], 5)
     assert shown.err.count("warning") == 1
+
+
+def test_ignored_fields_are_named_within_bounds(
+    company: InProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tasks.jsonl"
+    many = {"title": "Feed", "x" * 5_000: 1} | {f"field{n}": n for n in range(3_000)}
+    file.write_text(f'{json.dumps(many)}\n{{"title": "Mend", "last": 1}}\n')
+    assert run(["tasks", "import", str(file)]) == 0
+    warning = " ".join(capsys.readouterr().err.split())
+    assert "x…, field0," in warning
+    assert warning.endswith("field18, and others.")
+    assert len(warning) < 500
 
 
 def test_second_import_says_what_it_did(company: InProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

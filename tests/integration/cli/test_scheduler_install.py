@@ -196,6 +196,13 @@ def test_crontab_that_cannot_be_read_is_not_replaced(crontab: Path, message: str
     assert not crontab.exists()
 
 
+def test_crontab_that_fails_silently_is_named_by_its_status(crontab: Path) -> None:
+    program = crontab.parent / "bin" / "crontab"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    with pytest.raises(Unavailable, match=r"^The crontab cannot be used: `crontab -l` ended with exit status 3\.$"):
+        cron_plan(night()).write()
+
+
 def say_for_no_crontab(crontab: Path, message: str) -> None:
     program = crontab.parent / "bin" / "crontab"
     program.write_text(program.read_text().replace("no crontab for me", message))
