@@ -100,12 +100,14 @@ def _wrong_assignees(
 ) -> Iterator[str]:
     """Describe assignments that their draw does not reproduce, ignoring events that other programs inserted."""
     checked: Counter[str] = Counter()
+    counts: Counter[tuple[int, str]] = Counter()
     for sequence, event in read_events(context, TaskAssigned):
         if not sequence % PROGRESS_EVENTS:
             context.progress("Repeating draws", sequence, context.position)
         if event is None or sequence in inserted:
             continue
         assigned = event.data
+        counts[candidates.last_change(assigned.draw.candidates_as_of), assigned.assignee_id] += 1
         if assigned.reason is AssignmentReason.SHUFFLED:
             checked[assigned.shuffle_id or ""] += 1
             is_reproduced = _matches_shuffle(sequence, assigned, shuffles.get(assigned.shuffle_id or ""))
@@ -117,6 +119,10 @@ def _wrong_assignees(
         if checked[shuffle_id] != recorded.task_count:
             assignments = counted(recorded.task_count, "assignment")
             yield f"shuffle {shuffle_id} (the log has {checked[shuffle_id]} of its {assignments})"
+    statement = "SELECT candidates_since, assignee_id, draws_count FROM tasks_draw_counts"
+    stored = {(since, assignee): count for since, assignee, count in context.connection.select(statement)}
+    for since, assignee in sorted({key for key, _ in stored.items() ^ counts.items()}):
+        yield f"the number of draws of {assignee} with the candidates since {since}"
 
 
 def _matches_shuffle(sequence: int, assigned: TaskAssigned, recorded: RecordedShuffle | None) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from popug_cli.audit.reading import normalize_time, stream_rows
 from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
 from popug_cli.bus.context import Context
-from popug_cli.bus.log import ENVELOPE
+from popug_cli.bus.log import ENVELOPE, IS_RARE
 from popug_cli.bus.unlinked_events import unlinked_positions
 from popug_cli.identity.rules import email_key, password_digest
 from popug_cli.kernel.clock import to_rfc3339
@@ -181,7 +181,7 @@ def _own_events(context: Context, kinds: tuple[type[Event], ...]) -> Iterator[Ev
     decoders = {kind.TYPE: msgspec.json.Decoder(EventFields[kind]).decode for kind in kinds}  # type: ignore[valid-type]
     statement = (
         f"SELECT sequence, type, {ENVELOPE} FROM bus_log WHERE type IN ({','.join('?' * len(decoders))})"
-        " ORDER BY sequence"
+        f" AND {IS_RARE} ORDER BY +sequence"
     )
     for sequence, type_, envelope in stream_rows(context, statement, tuple(decoders)):
         if sequence not in inserted:

@@ -13,7 +13,7 @@ from popug_cli.messages.company import Check
 from popug_cli.storage.sqlite import open_database
 
 MIN_LARGE_COMPANY_EVENTS = 20_000
-CACHE_KIB = 65_536
+CACHE_KIB = 32_768
 
 CheckFunction = Callable[[Context], Check]
 SubmitCheck = Callable[[CheckFunction], "Future[Check]"]

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from popug_cli.bus.context import Context
-from popug_cli.bus.log import ENVELOPE
+from popug_cli.bus.log import ENVELOPE, FREQUENT_TYPES, IS_RARE
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.messages.base import Event
 
@@ -46,9 +46,9 @@ def read_events(context: Context, kind: type[E]) -> Iterator[tuple[int, CheckedE
     The event is None if it does not fit its schema. Events stored in an older version are left out.
     """
     read = _decoder(kind).decode
-    for sequence, envelope in stream_rows(
-        context, f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE type = ? ORDER BY sequence", (kind.TYPE,)
-    ):
+    rest = "ORDER BY sequence" if kind.TYPE in FREQUENT_TYPES else f"AND {IS_RARE} ORDER BY +sequence"
+    statement = f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE type = ? {rest}"
+    for sequence, envelope in stream_rows(context, statement, (kind.TYPE,)):
         try:
             yield sequence, read(envelope)
         except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -1,20 +1,18 @@
 """Rebuild a read model from the log in a copy; the caller compares the live one with it, or replaces the live one.
 
-The copy is a separate database in a temporary directory, so that building it does not lock the live one.
+The copy is a separate database without a name, so that building it neither locks the live one nor leaves a file.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import zip_longest
-from pathlib import Path
 
 from popug_cli.bus.consumers import BATCH_EVENTS, Consumer
 from popug_cli.bus.context import Context
 from popug_cli.messages.bus import Difference
 from popug_cli.storage.port import Connection, Database, Row
-from popug_cli.storage.sqlite import open_database
+from popug_cli.storage.scratch import open_scratch_database
 
 
 @contextmanager
@@ -25,25 +23,14 @@ def empty_copy(context: Context, consumer: Consumer) -> Iterator[Database]:
         " AND type IN ('table', 'index') ORDER BY type = 'index'"
     )
     schema = context.connection.column(statement, f"{consumer.name}\\_%")
-    with tempfile.TemporaryDirectory(prefix="popug-rebuild-", dir=_temporary_directory(context.home.root)) as directory:
-        file = Path(directory) / "rebuilt.db"
-        file.touch()
-        copy = open_database(file, is_synced=False)
-        try:
-            with copy.transaction(writes=True) as connection:
-                for sql in schema:
-                    connection.execute(sql)
-            yield copy
-        finally:
-            copy.close()
-
-
-def _temporary_directory(home: Path) -> str:
-    """Return the system's directory for temporary files; the home if none is usable, as when ``/tmp`` is full."""
+    copy = open_scratch_database()
     try:
-        return tempfile.gettempdir()
-    except FileNotFoundError:
-        return str(home)
+        with copy.transaction(writes=True) as connection:
+            for sql in schema:
+                connection.execute(sql)
+        yield copy
+    finally:
+        copy.close()
 
 
 def replay_into(context: Context, consumer: Consumer, copy: Database, *, after: int, up_to: int) -> int:

@@ -36,7 +36,7 @@ def correct_entry(message: CorrectEntry, context: Context) -> Entry:
     wrong = _find(message.entry_id, context)
     kind = reversal_of(choice_of(EntryKind, wrong.kind), message.entry_id, is_corrected=bool(wrong.is_corrected))
     reversal = NewEntry(
-        event_id=_posted_event_id(message.entry_id, wrong.employee_id, context),
+        event_id=_posted_event_id(message.entry_id, wrong, context),
         employee_id=wrong.employee_id,
         kind=kind,
         amount_cents=wrong.amount_cents,
@@ -59,12 +59,12 @@ def _find(entry_id: str, context: Context) -> WrongEntry:
     return WrongEntry._make(row)
 
 
-def _posted_event_id(entry_id: str, employee_id: str, context: Context) -> str:
+def _posted_event_id(entry_id: str, wrong: WrongEntry, context: Context) -> str:
     """Return the id of the ``entry_posted`` event of an entry, which is the cause of the correction.
 
     Raise ``InvalidStoredValue`` if the log has none, which the doctor reports as well.
     """
-    for event in context.log.by_subject(employee_id, EntryPosted):
+    for event in context.log.by_subject(wrong.employee_id, EntryPosted, task_id=wrong.task_id):
         if isinstance(event.data, EntryPosted) and event.data.entry_id == entry_id:
             return event.id
     raise InvalidStoredValue(f"no entry_posted event for entry {entry_id}")

@@ -14,7 +14,7 @@ from popug_cli.billing.export import day_ends, last_position, lines
 from popug_cli.billing.rules import income_range, statement_range
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
-from popug_cli.messages.base import ACCOUNTING, MAX_ANSWER_ROWS
+from popug_cli.messages.base import ACCOUNTING, MAX_ANSWER_ROWS, MAX_OFFSET
 from popug_cli.messages.billing import (
     Balance,
     DayEnds,
@@ -70,25 +70,39 @@ def get_statement(message: GetStatement, context: Context) -> Statement:
     """Return the entries of a range of dates in the order (business date, position), each with the balance after it.
 
     The range begins today by default, and has no end by default, so that the last balance is the present one.
-    Raise ``user_not_found`` or ``invalid_range``.
+    An answer has at most ``MAX_ANSWER_ROWS`` entries. Raise ``user_not_found`` or ``invalid_range``.
     """
     account = find_account(message.username, context)
     as_of = message.as_of_time
     today = context.calendar.date_of(as_of or context.now)
     first, last = statement_range(message.from_date, message.to_date, today)
     opening_cents = opening_balance(account.account_id, first, as_of, context)
+    where = (
+        "entry.employee_id = :account AND entry.business_date BETWEEN :first AND :last"
+        " AND (:as_of IS NULL OR entry.recorded_at <= :as_of)"
+    )
+    values = {
+        "account": account.account_id,
+        "first": first.isoformat(),
+        "last": last.isoformat(),
+        "as_of": to_rfc3339(as_of) if as_of else None,
+    }
+    in_order = f"FROM billing_entries entry WHERE {where} ORDER BY entry.business_date, entry.position"
+    offset = min(message.offset, MAX_OFFSET)
+    skipped = f"SELECT coalesce(sum(cents), 0) FROM (SELECT {sql.SIGNED} AS cents {in_order} LIMIT :offset)"
+    skipped_cents = context.connection.scalar(skipped, **values, offset=offset) if offset else 0
     rows = context.connection.records(
         f"SELECT {ENTRY_COLUMNS} FROM billing_entries entry"
-        " LEFT JOIN billing_tasks task ON task.task_id = entry.task_id"
-        " WHERE entry.employee_id = :account AND entry.business_date BETWEEN :first AND :last"
-        " AND (:as_of IS NULL OR entry.recorded_at <= :as_of) ORDER BY entry.business_date, entry.position",
-        account=account.account_id,
-        first=first.isoformat(),
-        last=last.isoformat(),
-        as_of=to_rfc3339(as_of) if as_of else None,
+        f" LEFT JOIN billing_tasks task ON task.task_id = entry.task_id WHERE {where}"
+        " ORDER BY entry.business_date, entry.position LIMIT :limit OFFSET :offset",
+        **values,
+        limit=min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS),
+        offset=offset,
     )
-    entries = [*_with_running_balance(rows, opening_cents)]
-    return Statement(account.username, opening_cents, entries, entries[-1].balance_cents if entries else opening_cents)
+    entries = [*_with_running_balance(rows, opening_cents + skipped_cents)]
+    change = f"SELECT coalesce(sum({sql.SIGNED}), 0) FROM billing_entries entry WHERE {where}"
+    closing_cents = opening_cents + context.connection.scalar(change, **values)
+    return Statement(account.username, opening_cents, entries, closing_cents)
 
 
 def list_in_red(message: ListInRed, context: Context) -> InRed:

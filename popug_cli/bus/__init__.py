@@ -2,17 +2,18 @@
 
 ``context.py`` opens transactions; ``publisher.py`` appends the events of a change to the log in its transaction;
 ``log.py`` and ``queries.py`` read them. ``app/local_backend.py`` calls ``consumers.py`` before and after each command.
-Each module declares its subscription in its own ``consumers.py``; ``bootstrap.py`` collects them. ``parked_events.py``
-holds the events that a consumer failed on, ``retry.py`` decides when they are retried, and ``dead_letters.py`` lets the
-operator retry or drop them. ``hook_cursors.py`` does all this for hooks; ``hooks/runner.py`` and
-``app/workflows/hooks.py`` call it. ``idempotency_store.py`` stores answers for ``app/hosting/idempotency.py``. The
-publisher chains the events as ``hash_chain.py`` says. ``status.py`` and ``unlinked_events.py`` find problems in the log
-for the views and for the doctor (``audit/``).
+Each module declares its subscription in its own ``consumers.py``; ``bootstrap.py`` collects them. ``inbox.py`` records
+what a consumer has done, as ranges of positions. ``parked_events.py`` holds the events that a consumer failed on,
+``retry.py`` decides when they are retried, and ``dead_letters.py`` lets the operator retry or drop them.
+``hook_cursors.py`` does all this for hooks; ``hooks/runner.py`` and ``app/workflows/hooks.py`` call it.
+``idempotency_store.py`` stores answers for ``app/hosting/idempotency.py``. The publisher chains the events as
+``hash_chain.py`` says. ``status.py`` and ``unlinked_events.py`` find problems in the log for the views and for the
+doctor (``audit/``).
 
 An event's position in the log is stored as its ``sequence``: 1, 2, 3 …. A cursor stores the position that its consumer
 has reached, 0 at first.
 
 ``tests/integration/bus/test_bus_promises.py`` proves each promise: a change and its events are one transaction; a
-consumer's effects and its inbox row are one transaction; a consumer processes the events of one subject in order; a
+consumer's effects and its inbox are one transaction; a consumer processes the events of one subject in order; a
 failing event blocks only its own subject; a failing consumer never fails a command.
 """

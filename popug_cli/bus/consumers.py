@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from popug_cli.bus import parked_events
+from popug_cli.bus import inbox, parked_events
 from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.bus.log import StoredEvent
@@ -121,7 +121,7 @@ def skip_unrelated(context: Context, consumers: Sequence[Consumer]) -> None:
         return
     for consumer in consumers:
         if not context.events.may_have_published(consumer.types) and is_current(context, consumer):
-            _set_cursor(context, consumer.name, context.events.last_position)
+            _advance(context, consumer.name, context.events.last_position)
 
 
 def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer] = ()) -> int:
@@ -136,7 +136,7 @@ def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequ
             rows = context.log.after(reached, consumer.types, limit)
             reached, left = (rows[-1][0], left - limit) if len(rows) == limit else (context.position, 0)
             failures += _process(consumer, rows, context.at_position(reached))
-        _set_cursor(context, consumer.name, reached)
+        _advance(context, consumer.name, reached)
         skip_unrelated(context, all_consumers)
         return failures
 
@@ -183,6 +183,7 @@ def drain(consumer: Consumer, subject: str, context: Context) -> int:
             parked_events.record_failure(context, item, error)
             return 1
         parked_events.unpark(context, item)
+        inbox.mark_done(context, consumer.name, item.sequence, item.sequence)
     return 0
 
 
@@ -191,22 +192,13 @@ def mark_rebuilt(context: Context, consumer: Consumer) -> None:
 
     The context's position must be the end of the log.
     """
-    placeholders = ",".join("?" * len(consumer.types))
-    context.connection.execute(
-        "INSERT INTO bus_inbox (consumer, sequence) SELECT ?, sequence FROM bus_log"
-        f" WHERE type IN ({placeholders})"
-        " AND sequence NOT IN (SELECT sequence FROM bus_set_aside WHERE consumer = ?)"
-        " ON CONFLICT (consumer, sequence) DO NOTHING",
-        consumer.name,
-        *consumer.types,
-        consumer.name,
-    )
+    inbox.mark_done(context, consumer.name, 1, context.position)
     _set_cursor(context, consumer.name, context.position)
 
 
 def _process(consumer: Consumer, rows: Sequence[StoredEvent], context: Context) -> int:
     """Process new events in bulk, one by one if that fails; park those behind a parked one. Return the failures."""
-    processed = _processed_sequences(context, consumer.name, rows)
+    processed = inbox.processed_sequences(context, consumer.name, rows)
     blocked = parked_events.blocked_subjects(context, consumer.name)
     unprocessed = [row for row in rows if row[0] not in processed] if processed else rows
     unblocked = [row for row in unprocessed if _subject_of_row(row) not in blocked] if blocked else unprocessed
@@ -223,7 +215,6 @@ def _process_batch(consumer: Consumer, rows: Sequence[StoredEvent], context: Con
     try:
         with _savepoint(context):
             consumer.consume([decode(*row) for row in rows], context)
-            _mark_done(context, consumer.name, [sequence for sequence, *_ in rows])
     except Exception as error:
         if environment_error(error, context.home.database):
             raise
@@ -256,7 +247,6 @@ def _process_one(consumer: Consumer, sequence: int, context: Context) -> Excepti
         with _savepoint(context):
             event = decode(*context.log.row_at(sequence))
             consumer.consume([event], context)
-            _mark_done(context, consumer.name, [sequence])
     except Exception as error:
         if environment_error(error, context.home.database):
             raise
@@ -275,7 +265,6 @@ def _try_to_give_up(
         with _savepoint(context):
             if not consumer.give_up(event, parked_events.describe(error), context):
                 return error
-            _mark_done(context, consumer.name, [event.sequence])
     except Exception as failure:
         if environment_error(failure, context.home.database):
             raise
@@ -304,31 +293,18 @@ def _cursor_position(context: Context, consumer: str) -> int:
     return context.connection.scalar("SELECT position FROM bus_cursors WHERE consumer = :name", name=consumer) or 0
 
 
+def _advance(context: Context, consumer: str, position: int) -> None:
+    """Move the cursor to a position, and record that the consumer has done its events up to there, unless parked."""
+    inbox.mark_done(context, consumer, _cursor_position(context, consumer) + 1, position)
+    _set_cursor(context, consumer, position)
+
+
 def _set_cursor(context: Context, consumer: str, position: int) -> None:
     statement = (
         "INSERT INTO bus_cursors (consumer, position) VALUES (:consumer, :position)"
         " ON CONFLICT (consumer) DO UPDATE SET position = excluded.position"
     )
     context.connection.execute(statement, consumer=consumer, position=position)
-
-
-def _processed_sequences(context: Context, consumer: str, rows: Sequence[StoredEvent]) -> set[int]:
-    if not rows:
-        return set()
-    statement = (
-        "SELECT sequence FROM bus_inbox WHERE consumer = :consumer AND sequence BETWEEN :first AND :last"
-        " UNION ALL SELECT sequence FROM bus_set_aside"
-        " WHERE consumer = :consumer AND sequence BETWEEN :first AND :last AND state = 'dropped'"
-    )
-    sequences = context.connection.select(statement, consumer=consumer, first=rows[0][0], last=rows[-1][0])
-    return {sequence for (sequence,) in sequences}
-
-
-def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> None:
-    context.connection.insert_many(
-        "INSERT INTO bus_inbox (consumer, sequence) VALUES (?, ?)",
-        [(consumer, sequence) for sequence in sequences],
-    )
 
 
 def _consumers_with_work(

@@ -1,6 +1,6 @@
 """Read the log of events."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -13,7 +13,16 @@ from popug_cli.storage.port import Connection, TextNotUtf8Error
 StoredEvent = tuple[int, str, str]
 READ_ROWS = 1_000
 ENVELOPE = "CAST(bus_log.envelope AS BLOB)"  # bytes, so that an envelope that is not UTF-8 can be read
-
+# The types whose events are as many as the tasks and entries; the index bus_log_rare has all other events. A statement
+# that repeats its condition can use it.
+FREQUENT_TYPES = (
+    "popug.billing.entry_posted.v1",
+    "popug.tasks.task_assigned.v1",
+    "popug.billing.task_priced.v1",
+    "popug.tasks.task_created.v2",
+    "popug.tasks.task_completed.v1",
+)
+IS_RARE = " AND ".join(f"coalesce(type, '') <> '{type_}'" for type_ in FREQUENT_TYPES)
 
 SELECT_NEWEST_LINK = "SELECT last_sequence, hash FROM bus_links ORDER BY last_sequence DESC LIMIT 1"
 SELECT_LINK = "SELECT last_sequence, hash FROM bus_links WHERE last_sequence = ?"
@@ -75,9 +84,21 @@ class Log:
         rows = self._rows(f"id IN ({','.join('?' * len(event_ids))})", tuple(event_ids))
         return {event.id: event for event in self.decode_known(rows)}
 
-    def by_subject(self, subject: str, *kinds: type[Event]) -> list[Delivered[Event]]:
-        """Return the known events of a subject in log order; only those of ``kinds``, if any are given."""
-        return list(self.decode_known(self._rows("subject = ? ORDER BY sequence", (subject,)), kinds))
+    def by_subject(self, subject: str, *kinds: type[Event], task_id: str | None = None) -> list[Delivered[Event]]:
+        """Return the known events of a subject in log order; only those of ``kinds``, if any are given.
+
+        With ``task_id``, return only those whose data has this ``task_id``.
+        """
+        types = [version.TYPE for kind in kinds for version in versions(kind)]
+        where = f"subject = ? AND type IN ({','.join('?' * len(types))})" if types else "subject = ?"
+        order, parameters = "sequence", (subject, *types)
+        if types and not set(types).intersection(FREQUENT_TYPES):
+            where += f" AND {IS_RARE}"
+            order = "+sequence"  # keeps SQLite from reading all events of the subject in log order
+        if task_id is not None:
+            where += " AND CASE WHEN json_valid(envelope) THEN json_extract(envelope, '$.data.task_id') = ? END"
+            parameters = (*parameters, task_id)
+        return list(self.decode_known(self._rows(f"{where} ORDER BY {order}", parameters)))
 
     def between(self, first: int, last: int, *kinds: type[Event]) -> Iterator[Delivered[Event]]:
         """Yield the known events from ``first`` to ``last``, both included; only those of ``kinds``, if any are given.
@@ -109,7 +130,7 @@ class Log:
             return [(sequence, decode_text(type_), decode_text(envelope)) for sequence, type_, envelope in rows]
 
     def decode_known(
-        self, rows: Sequence[StoredEvent], kinds: tuple[type[Event], ...] = ()
+        self, rows: Iterable[StoredEvent], kinds: tuple[type[Event], ...] = ()
     ) -> Iterator[Delivered[Event]]:
         """Yield the decoded events of rows; skip unknown types, other kinds, and events that do not fit the schema."""
         for row in rows:

@@ -11,6 +11,8 @@ from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.messages.base import MAX_ANSWER_ROWS
 from popug_cli.messages.bus import EnvelopeDocument, EventPage, ListEvents, ShowEvent
 
+MAX_OFFSET = 2**53  # a larger offset selects the same rows, but may not fit into the database's integers
+
 MAX_FILTER_CHARACTERS = 200
 
 
@@ -53,7 +55,7 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
     }
     if message.last is not None:
         first = f"SELECT sequence {matching} ORDER BY sequence DESC LIMIT 1 OFFSET :earlier"
-        row = context.connection.select_one(first, **parameters, earlier=message.last - 1)
+        row = context.connection.select_one(first, **parameters, earlier=min(message.last - 1, MAX_OFFSET))
         parameters["after"] = row[0] - 1 if row else message.after
     rows = context.connection.select(statement, **parameters)
     return EventPage([document(sequence, decode_text(envelope)) for sequence, envelope in rows])

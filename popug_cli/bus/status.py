@@ -5,11 +5,21 @@ from collections.abc import Iterator, Sequence
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
-from popug_cli.bus.log import decode_text
-from popug_cli.bus.unlinked_events import first_sentences, problems_of_unlinked
+from popug_cli.bus.log import IS_RARE, decode_text
+from popug_cli.bus.unlinked_events import BEFORE_FIRST_POSITION, first_sentences, problems_of_unlinked
 from popug_cli.kernel.text import counted
 from popug_cli.messages.base import EVENTS
 from popug_cli.messages.bus import BusStatus, ConsumerStatus, UnknownType
+
+# The positions up to a consumer's cursor that its inbox does not cover.
+SELECT_INBOX_GAPS = """
+    SELECT lag(last_sequence + 1, 1, ?) OVER (ORDER BY first_sequence) AS first_sequence,
+        first_sequence - 1 AS last_sequence
+    FROM bus_inbox WHERE consumer = ?
+    UNION ALL
+    SELECT coalesce((SELECT max(last_sequence) + 1 FROM bus_inbox WHERE consumer = cursor.consumer), ?), position
+    FROM bus_cursors cursor WHERE consumer = ?
+"""
 
 
 def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
@@ -41,7 +51,7 @@ def log_problems(context: Context) -> Iterator[str]:
     if early:
         found = counted(early, "event lies", "events lie")
         yield f"{found} before the beginning of the log, the first at {lowest}; no consumer reads there."
-    count = context.connection.scalar("SELECT count(*) FROM bus_log WHERE sequence > 0")
+    count = context.connection.scalar("SELECT count(*) FROM bus_log") - early  # without a condition, it reads an index
     if count == max(context.position, 0):
         return
     statement = (
@@ -65,36 +75,30 @@ def cursor_problems(context: Context, positions: dict[str, int]) -> Iterator[str
 
 def skipped_problems(context: Context, consumers: Sequence[Consumer]) -> Iterator[str]:
     """Yield a sentence for each consumer whose cursor has passed events that are not done, parked or dropped."""
-    conditions = [f"count(*) FILTER (WHERE {_skipped_condition(consumer)})" for consumer in consumers]
-    parameters = [value for consumer in consumers for value in _skipped_parameters(consumer)]
-    statement = f"SELECT {', '.join(conditions)} FROM bus_log log"
-    [counts] = context.connection.select(statement, *parameters)
-    for consumer, count in zip(consumers, counts, strict=True):
+    for consumer in consumers:
+        types = ",".join("?" * len(consumer.types))
+        [(count, first)] = context.connection.select(
+            f"WITH gaps AS ({SELECT_INBOX_GAPS}) SELECT count(*), min(log.sequence) FROM gaps CROSS JOIN bus_log log"
+            " WHERE log.sequence BETWEEN gaps.first_sequence AND gaps.last_sequence"
+            " AND log.sequence <= (SELECT position FROM bus_cursors WHERE consumer = ?)"
+            f" AND log.type IN ({types}) AND NOT EXISTS (SELECT 1 FROM bus_set_aside parked"
+            " WHERE parked.consumer = ? AND parked.sequence = log.sequence)",
+            *(BEFORE_FIRST_POSITION, consumer.name, BEFORE_FIRST_POSITION, consumer.name, consumer.name),
+            *consumer.types,
+            consumer.name,
+        )
         if count:
-            first = f"SELECT min(log.sequence) FROM bus_log log WHERE {_skipped_condition(consumer)}"
-            first_sequence = context.connection.scalar(first, *_skipped_parameters(consumer))
             skipped = counted(count, "event")
-            yield f"{consumer.name} has skipped {skipped} without processing, the first at {first_sequence}."
-
-
-def _skipped_condition(consumer: Consumer) -> str:
-    return (
-        f"log.type IN ({','.join('?' * len(consumer.types))})"
-        " AND log.sequence <= (SELECT position FROM bus_cursors WHERE consumer = ?)"
-        " AND NOT EXISTS (SELECT 1 FROM bus_inbox done WHERE done.consumer = ? AND done.sequence = log.sequence)"
-        " AND NOT EXISTS (SELECT 1 FROM bus_set_aside parked"
-        " WHERE parked.consumer = ? AND parked.sequence = log.sequence)"
-    )
-
-
-def _skipped_parameters(consumer: Consumer) -> tuple[str, ...]:
-    return (*consumer.types, *(consumer.name,) * 3)
+            yield f"{consumer.name} has skipped {skipped} without processing, the first at {first}."
 
 
 def states_of(context: Context, sequence: int) -> dict[str, str]:
-    """Return the state of an event for each consumer that has processed or parked it: ``done``, or the parked state."""
+    """Return the state of an event by consumer, ``done`` or that of a parked one; none for an event still to process.
+
+    A consumer that does not subscribe to the event may be among them, as done.
+    """
     statement = (
-        "SELECT consumer, 'done' AS state FROM bus_inbox WHERE sequence = :sequence"
+        "SELECT consumer, 'done' AS state FROM bus_inbox WHERE :sequence BETWEEN first_sequence AND last_sequence"
         " UNION ALL SELECT consumer, state FROM bus_set_aside WHERE sequence = :sequence"
     )
     rows = context.connection.select(statement, sequence=sequence)
@@ -120,7 +124,7 @@ def _unknown_types(context: Context) -> list[UnknownType]:
     placeholders = ",".join("?" * len(EVENTS))
     statement = (
         "SELECT CAST(type AS BLOB), count(*) FROM bus_log"
-        f" WHERE type IS NULL OR type NOT IN ({placeholders}) GROUP BY type ORDER BY type"
+        f" WHERE {IS_RARE} AND (type IS NULL OR type NOT IN ({placeholders})) GROUP BY type ORDER BY type"
     )
     rows = context.connection.select(statement, *EVENTS)
     return [UnknownType(decode_text(type_) or "none", count) for type_, count in rows]

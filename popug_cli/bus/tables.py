@@ -1,7 +1,9 @@
 """The tables of the bus."""
 
-from sqlalchemy import CheckConstraint, Column, Computed, Index, Integer, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, Column, Computed, Index, Integer, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
+
+from popug_cli.bus.log import IS_RARE
 
 
 class LogRow(SQLModel, table=True):
@@ -11,6 +13,7 @@ class LogRow(SQLModel, table=True):
     __table_args__ = (
         Index("bus_log_id", "id", unique=True),
         Index("bus_log_subject", "subject"),
+        Index("bus_log_rare", "subject", "type", sqlite_where=text(IS_RARE)),
         {"sqlite_strict": True},
     )
 
@@ -43,13 +46,20 @@ class CursorRow(SQLModel, table=True):
 
 
 class InboxRow(SQLModel, table=True):
-    """Marks an event as done by a consumer; written in the transaction of its effects."""
+    """A range of log positions in which a consumer has done all its events; written in the transaction of the effects.
+
+    Ranges of one consumer neither overlap nor meet; a parked event is in none.
+    """
 
     __tablename__ = "bus_inbox"
-    __table_args__ = ({"sqlite_strict": True, "sqlite_with_rowid": False},)
+    __table_args__ = (
+        CheckConstraint("first_sequence <= last_sequence", name="a_range"),
+        {"sqlite_strict": True, "sqlite_with_rowid": False},
+    )
 
     consumer: str = Field(primary_key=True)
-    sequence: int = Field(primary_key=True)
+    first_sequence: int = Field(primary_key=True)
+    last_sequence: int
 
 
 class SetAsideRow(SQLModel, table=True):

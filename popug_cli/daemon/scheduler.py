@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from popug_cli.app import LocalBackend
 from popug_cli.kernel.errors import PopugError
-from popug_cli.kernel.log import log_error
+from popug_cli.kernel.log import LOG, log_error
 from popug_cli.kernel.progress import Progress
 from popug_cli.messages.principal import SCHEDULER
 from popug_cli.messages.scheduler import RunDue, Schedule, ScheduledRunResult, ShowSchedule
@@ -92,7 +92,10 @@ class ScheduledRun:
     def _report(self, run: ScheduledRunResult, *, always_report: bool) -> None:
         has_changed = self._last_error or run.next.needs_yes != self._needs_confirmation
         if always_report or has_changed or run.days or run.mail.sent or run.mail.failed or run.backup:
-            self.show(run)
+            try:
+                self.show(run)
+            except OSError as error:  # a full disk, or a reader that has gone: the days are closed all the same
+                LOG.warning("A report of the scheduler could not be printed: %s.", error.strerror)
         self._last_error, self._needs_confirmation = "", run.next.needs_yes
 
     def _check_stopping(self, label: str, done: int, total: int) -> None:

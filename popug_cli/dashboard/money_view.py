@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from itertools import accumulate
 
+from msgspec.structs import replace
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -14,6 +15,7 @@ from popug_cli.dashboard.text import heading, lines
 from popug_cli.dashboard.worker import Company, MessageWorker
 from popug_cli.kernel.charts import bars
 from popug_cli.kernel.money import format_cents
+from popug_cli.messages.base import MAX_ANSWER_ROWS
 from popug_cli.messages.billing import Entry, GetIncome, GetStatement, Statement
 from popug_cli.messages.today import Today
 
@@ -43,9 +45,7 @@ class MoneyView(Vertical):
     async def load(self, day: Today) -> None:
         """Request the entries and figures of the last ``CHART_DAYS`` days and show them."""
         first, last = day.business_date - timedelta(days=CHART_DAYS - 1), day.business_date
-        statement = await self.worker.ask(
-            GetStatement(from_date=first)  # what happens after today's close counts for a later date
-        )
+        statement = await self._fetch_statement(first)
         if self.company.may(GetIncome):
             income = await self.worker.ask(GetIncome(from_date=first, to_date=last))
             self.incomes = [(row.business_date, row.income_cents) for row in income.days]
@@ -55,6 +55,16 @@ class MoneyView(Vertical):
         self.header.update(heading(_summary(entries)))
         self.table.show(self._rows(entries, last))
         self._draw()
+
+    async def _fetch_statement(self, first: date) -> Statement:
+        """Request all entries from a date on. What happens after today's close counts for a later date."""
+        message = GetStatement(from_date=first)
+        page = await self.worker.ask(message)
+        entries = [*page.entries]
+        while len(page.entries) == MAX_ANSWER_ROWS:
+            page = await self.worker.ask(replace(message, offset=len(entries)))
+            entries += page.entries
+        return replace(page, entries=entries)
 
     def on_resize(self) -> None:
         """Draw the charts for the new size."""

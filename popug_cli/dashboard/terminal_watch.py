@@ -15,7 +15,7 @@ from threading import Event, Thread
 from typing import Any
 
 POLL_SECONDS = 0.25
-LEAVE_SECONDS = 2.0
+LEAVE_SECONDS, LEAVE_SECONDS_WITHOUT_TERMINAL = 2.0, 1.0
 MAIN_SCREEN = b"\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1049l\x1b[?25h"  # no mouse, no paste mode, cursor
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,9 +31,8 @@ class TerminalWatch:
         self.has_vanished = False
 
     def start(self) -> None:
-        """Start the thread; do nothing without a terminal."""
-        if all(attributes is not None for _, attributes in self._attributes):
-            Thread(target=self._watch, name="popug-terminal", daemon=True).start()
+        """Start the thread. A terminal that vanished while the program was loading has vanished, too."""
+        Thread(target=self._watch, name="popug-terminal", daemon=True).start()
 
     def end(self) -> None:
         """Ask the application to leave."""
@@ -55,14 +54,18 @@ class TerminalWatch:
                 self.has_vanished = True
                 break
         self._leave()
-        if not self._has_ended.wait(LEAVE_SECONDS):
-            self._restore_terminal()
-            os._exit(0)
+        if not self._has_ended.wait(LEAVE_SECONDS_WITHOUT_TERMINAL if self.has_vanished else LEAVE_SECONDS):
+            try:
+                self._restore_terminal()
+            finally:
+                os._exit(0)
 
     def _restore_terminal(self) -> None:
         for descriptor, attributes in self._attributes:
+            if attributes is None:
+                continue
             with suppress(termios.error, OSError):
-                termios.tcsetattr(descriptor, termios.TCSANOW, attributes or [])
+                termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
                 if select([], [descriptor], [], 0)[1]:
                     os.write(descriptor, MAIN_SCREEN)
 

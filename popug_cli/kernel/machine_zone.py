@@ -39,11 +39,15 @@ def machine_zone_name() -> str:
 
 
 def _name_by_files() -> str:
-    """Return the name of the zone in /etc/localtime, or UTC without that file; /etc/timezone must not contradict it."""
+    """Return the name of the zone in /etc/localtime, or UTC without that file; /etc/timezone must not contradict it.
+
+    A link to a file that is missing is read like the file; then the clock, which shows UTC, may contradict it.
+    """
     recorded = _recorded_name()
-    name = _name_of_file(LOCALTIME, preferred=recorded) if LOCALTIME.exists() else "UTC"
+    is_there = os.path.lexists(LOCALTIME)
+    name = _name_of_file(LOCALTIME, preferred=recorded) if is_there else "UTC"
     if recorded and not _have_same_rules(ZoneInfo(recorded), ZoneInfo(name)):
-        found = f"{LOCALTIME} is the zone {name}" if LOCALTIME.exists() else f"{LOCALTIME} is missing, which means UTC"
+        found = f"{LOCALTIME} is the zone {name}" if is_there else f"{LOCALTIME} is missing, which means UTC"
         raise _needs_time_zone(f"{found}, but {TIMEZONE_FILE} says {recorded}.", name)
     return name
 

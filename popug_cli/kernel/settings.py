@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popug_cli.kernel import settings_file
-from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.errors import InvalidInput, PopugError
 from popug_cli.kernel.text import did_you_mean
 
 Value = str | int | bool
@@ -130,7 +130,7 @@ class Settings:
 
     values: Mapping[str, Value]
     sources: Mapping[str, str]
-    problems: tuple[InvalidInput, ...] = ()
+    problems: tuple[PopugError, ...] = ()
     unknown: tuple[str, ...] = ()
 
     def require_valid(self) -> None:
@@ -177,12 +177,12 @@ def read_settings(file: Path, environment: Mapping[str, str] = os.environ) -> Se
     """
     values: dict[str, Value] = {key: setting.default for key, setting in SETTINGS.items()}
     sources = dict.fromkeys(SETTINGS, "default")
-    problems: list[InvalidInput] = []
+    problems: list[PopugError] = []
     unknown: list[str] = []
     try:
         text = settings_file.read_text(file)
         given = settings_file.parse(file, text)
-    except InvalidInput as error:
+    except PopugError as error:
         text, given = "", {}
         problems.append(error)
     for key, raw in given.items():

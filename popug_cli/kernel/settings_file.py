@@ -1,10 +1,22 @@
 """Read ``config.toml``: its text, its keys and the line of each."""
 
+import errno
+import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from popug_cli.kernel import disk_errors
 from popug_cli.kernel.errors import InvalidInput
+from popug_cli.platform.files import read_regular_file
+
+NOT_A_FILE = {
+    errno.EINVAL: "a pipe or a device, not a file",
+    errno.EISDIR: "a directory, not a file",
+    errno.ELOOP: "a link that leads to itself",
+    errno.ENOTDIR: "a link to a path below a file",
+}
 
 _TABLE = re.compile(r"\s*\[{1,2}([^\[\]]+)\]")
 _ASSIGNMENT = re.compile(r"""\s*([A-Za-z0-9_."' \t-]+?)\s*=""")
@@ -14,14 +26,20 @@ _QUOTES_AND_BLANKS = str.maketrans("", "", "\"' \t")
 def read_text(file: Path) -> str:
     """Return the text of the settings file without a byte order mark, or an empty text if there is none.
 
-    Raise ``invalid_setting`` for a pipe and for bytes that are not UTF-8.
+    Raise ``invalid_setting`` for anything but a file, such as a pipe or a loop of links, and for bytes that are not
+    UTF-8, and ``read_only`` for a file that this account may not read.
     """
-    if file.is_fifo():
-        raise InvalidInput("invalid_setting", f"{file} is a pipe, not a file.", hint="Replace it with a file.")
     try:
-        content = file.read_bytes()
+        content, _ = read_regular_file(file)
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        if error.errno in NOT_A_FILE:
+            if error.errno == errno.EINVAL and file.samefile(os.devnull):
+                return ""
+            raise _not_a_file(file, error) from error
+        translated = disk_errors.from_os_error(error, str(file))
+        raise error if translated is None else translated from error
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -32,6 +50,16 @@ def read_text(file: Path) -> str:
             hint="Save it as UTF-8, or move it away to use the defaults.",
             details={"file": str(file), "line": line},
         ) from error
+
+
+def _not_a_file(file: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(
+        "invalid_setting",
+        f"{file} is {NOT_A_FILE[error.errno or 0]}.",
+        hint=f"Put a file in its place, or run `mv {shlex.quote(str(file))} {shlex.quote(f'{file}.old')}` to use the"
+        " defaults.",
+        details={"file": str(file)},
+    )
 
 
 def parse(file: Path, text: str) -> dict[str, object]:

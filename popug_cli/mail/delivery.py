@@ -42,6 +42,7 @@ class DeliveryRun:
     disconnected_before: bool = False
     refusal: str = ""
     refused_in_a_row: int = 0
+    unclear_since_accepted: int = 0
 
 
 @dataclass(slots=True)
@@ -134,9 +135,11 @@ def _record_outcome(delivery: DeliveryBatch, mail: ClaimedMail, result: Delivery
     run = delivery.run
     if result.verdict is Verdict.ACCEPTED:
         delivery.accepted.append(mail)
+        run.unclear_since_accepted = 0
     else:
         delivery.not_accepted.append((mail, result))
         run.failed += result.verdict is Verdict.REJECTED
+        run.unclear_since_accepted += result.verdict is Verdict.UNCLEAR
     _count_refusal(delivery, result)
     is_disconnected = result.verdict is Verdict.DISCONNECTED
     if result.verdict is Verdict.UNAVAILABLE or (is_disconnected and run.disconnected_before):
@@ -186,23 +189,37 @@ def _mark_accepted(delivery: DeliveryBatch) -> None:
     delivery.accepted = []
 
 
-def _is_final(run: DeliveryRun, result: DeliveryResult) -> bool:
-    """Return whether a mail has failed. A rejection of unclear cause counts only if the run has sent other mail."""
+def _is_final(run: DeliveryRun, result: DeliveryResult, *, may_be_setup: bool) -> bool:
+    """Return whether a mail has failed, which a rejection of unclear cause does only if not `may_be_setup`."""
     if result.verdict is not Verdict.UNCLEAR:
         return result.verdict is Verdict.REJECTED
-    if not run.sent:
+    if may_be_setup:
         run.refusal = result.error
         return False
     run.failed += 1
     return True
 
 
+def _unclear_from_setup(delivery: DeliveryBatch) -> int:
+    """Return how many of the last rejections of unclear cause may be due to the set-up.
+
+    These are all if the run has sent no mail. Else several since the last accepted mail, as after a spent quota.
+    """
+    run = delivery.run
+    if not run.sent:
+        return len(delivery.not_accepted)
+    return run.unclear_since_accepted if run.unclear_since_accepted > 1 else 0
+
+
 def _finish_batch(delivery: DeliveryBatch, principal: Principal, batch: list[str]) -> None:
     """Store the results of the batch, publish the sent mails, and release the mails that were not tried."""
     run = delivery.run
+    unclear = sum(result.verdict is Verdict.UNCLEAR for _, result in delivery.not_accepted)
+    certain = unclear - _unclear_from_setup(delivery)
     with delivery.runtime.writing(principal) as context:
         for mail, result in delivery.not_accepted:
-            if _is_final(run, result):
+            certain -= result.verdict is Verdict.UNCLEAR
+            if _is_final(run, result, may_be_setup=certain < 0):
                 outbox.mark_failed(context, mail, result.error)
             else:
                 outbox.reschedule(context, mail, result.error)

@@ -15,6 +15,11 @@ MAX_ERROR_CHARACTERS = 500
 MAX_REFUSALS_IN_A_ROW = 10
 SETUP_CODES = frozenset({500, 502, 503, 504, 521, 530, 534, 535, 538, 555})
 _IN_BRACKETS = re.compile(r"<[^>]*>")
+_SENDER_NAMED = re.compile(
+    r"\b(?:helo|ehlo)\b|authentication (?:is )?required|\brelay(?:ing)? (?:access )?(?:is )?(?:denied|not|prohibited)\b"
+    r"|\bsender\W+(?:\w+\W+){0,2}?(?:reject\w*|verif\w*|invalid|unknown|denied|blocked|does not|not found|not allowed)",
+    re.IGNORECASE,
+)
 _RECEIVER = re.compile(
     r"\b5\.1\.(?:[12346]|10)\b|\b5\.2\.\d|no such|user unknown|unknown (?:user|recipient)|does not exist"
     r"|recipient address rejected: (?:need fully|undeliverable|domain not found)",
@@ -58,9 +63,12 @@ def max_send_time(step_seconds: int) -> timedelta:
 def blame_of(reply: str) -> Blame:
     """Return the cause of a permanent rejection, by enhanced code (RFC 3463), words and reply code.
 
-    An address in the reply does not count, because it may contain any word.
+    An address in the reply does not count, because it may contain any word. Words that name the sender's set-up count
+    more than a code of the receiver's address, because a server that verifies the sender quotes such codes.
     """
     words = _IN_BRACKETS.sub("", reply)
+    if _SENDER_NAMED.search(words):
+        return Blame.SETUP
     if _RECEIVER.search(words):
         return Blame.RECEIVER
     return Blame.SETUP if _SETUP.search(words) or int(words[:3]) in SETUP_CODES else Blame.UNCLEAR

@@ -43,7 +43,10 @@ class Verdict(Enum):
 
 
 class DeliveryResult(NamedTuple):
-    """A verdict, and the reason unless it is ``ACCEPTED``; `has_hung_up` if the server closed before the content."""
+    """A verdict, and the reason unless it is ``ACCEPTED``.
+
+    `has_hung_up` if the server ended the connection, but certainly did not accept the mail.
+    """
 
     verdict: Verdict
     error: str = ""
@@ -155,6 +158,7 @@ class Smtp:
         self.step_seconds = settings.number("mail.smtp_timeout_seconds")
         self._settings, self._home = settings, home
         self._client: smtplib.SMTP | None = None
+        self._has_delivered = False
 
     def __enter__(self) -> Self:
         """Return the transport; the first `send` connects."""
@@ -174,11 +178,13 @@ class Smtp:
     ) -> DeliveryResult:
         """Send one mail. The server accepts it only after the dot that ends its content.
 
-        A server may close a connection between two mails (RFC 5321, 3.8). The mail is then sent over a new one.
+        A server may close a connection between two mails (RFC 5321, 3.8), or refuse to take more mail over it. The
+        mail is then sent over a new one.
         """
         is_reused = self._client is not None
         outcome = self._send(mail, start_marking, finish_marking, prepare_next)
         if is_reused and outcome.has_hung_up:
+            self._drop()
             outcome = self._send(mail, start_marking, finish_marking, prepare_next)
         return outcome
 
@@ -194,14 +200,15 @@ class Smtp:
             where = f"{self._settings.text('mail.smtp_host')}:{self._settings.number('mail.smtp_port')}"
             return DeliveryResult(Verdict.UNAVAILABLE, one_line(f"{where}: {_connection_error(error)}"))
         try:
-            refused = _envelope(client, mail, start_marking)
-            outcome = refused or _data(client, mail, finish_marking, prepare_next)._replace(has_hung_up=False)
+            refused = _envelope(client, mail, start_marking, may_be_full=self._has_delivered)
+            outcome = refused or _data(client, mail, finish_marking, prepare_next)
         except UnicodeError as error:
             self._drop()
             return DeliveryResult(Verdict.UNCLEAR, one_line(str(error)))
         except BaseException:
             self._drop()
             raise
+        self._has_delivered |= outcome.verdict is Verdict.ACCEPTED
         if outcome.verdict is Verdict.DISCONNECTED or client.sock is None:
             self._drop()
         return outcome
@@ -224,7 +231,7 @@ class Smtp:
             client: Client = TlsClient(host, port, "", timeout=self.step_seconds, context=trust)
         else:
             client = Client(host, port, "", timeout=self.step_seconds)
-        self._client = client
+        self._client, self._has_delivered = client, False
         try:
             check_encryption(self._settings, client.sock.getpeername()[0] if client.sock else None)
             client.local_hostname = self._hello_name(client)
@@ -266,8 +273,14 @@ class Smtp:
             self._client = None
 
 
-def _envelope(client: "smtplib.SMTP", mail: RenderedMail, start_marking: MarkingStep) -> DeliveryResult | None:
-    """Send MAIL, RCPT and DATA. Return None if the server waits for the content, else the rejection."""
+def _envelope(
+    client: "smtplib.SMTP", mail: RenderedMail, start_marking: MarkingStep, *, may_be_full: bool
+) -> DeliveryResult | None:
+    """Send MAIL, RCPT and DATA. Return None if the server waits for the content, else the rejection.
+
+    With `may_be_full`, the server has taken mail over this connection. If it now refuses the sender, it may have a
+    limit for each connection, so the refusal counts as a hang-up.
+    """
     import smtplib
 
     try:
@@ -277,14 +290,16 @@ def _envelope(client: "smtplib.SMTP", mail: RenderedMail, start_marking: Marking
         start_marking()
         code, reason = client.getreply()
         if code != OK:
-            return _rejected(client, code, reason, permanent=_sender_rejection(code, reason))
+            refusal = _rejected(client, code, reason, permanent=_sender_rejection(code, reason))
+            is_full = may_be_full and refusal.verdict is not Verdict.REJECTED
+            return refusal._replace(has_hung_up=True) if is_full else refusal
         code, reason = client.docmd("RCPT", f"TO:<{mail.receiver}>")
         if code not in {OK, WILL_FORWARD}:
             return _rejected(client, code, reason)
         code, reason = client.docmd("DATA")
         return None if code == START_INPUT else _rejected(client, code, reason)
-    except smtplib.SMTPResponseException as refusal:
-        return _rejected(client, refusal.smtp_code, refusal.smtp_error, permanent=Verdict.UNAVAILABLE)
+    except smtplib.SMTPResponseException as failure:
+        return _rejected(client, failure.smtp_code, failure.smtp_error, permanent=Verdict.UNAVAILABLE)
     except OSError as error:
         return _disconnected(error)
 
@@ -300,7 +315,7 @@ def _data(
         prepare_next()
         code, reason = client.getreply()
     except OSError as error:
-        return _disconnected(error)
+        return _disconnected(error)._replace(has_hung_up=False)
     return ACCEPTED if code == OK else _rejected(client, code, reason)
 
 

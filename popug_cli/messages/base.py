@@ -37,6 +37,7 @@ ADMINS = frozenset({Role.ADMIN})
 NOT_ASSIGNABLE = frozenset({Role.MANAGER, Role.ADMIN})
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_ANSWER_ROWS = 10_000
+MAX_OFFSET = 2**53  # a larger offset selects the same rows, but may not fit into the database's integers
 EARLIEST_INSTANT = datetime.min.replace(tzinfo=UTC) + timedelta(days=2)  # every zone has a date for these and between
 LATEST_INSTANT = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
 

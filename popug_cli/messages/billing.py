@@ -84,7 +84,10 @@ class Balance(msgspec.Struct, frozen=True):
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """The lines of an account over a range of dates, by business date and position."""
+    """The lines of an account over a range of dates, by business date and position.
+
+    Both balances are those of the whole range, also if the answer has only a part of the entries.
+    """
 
     username: str
     opening_balance_cents: int
@@ -226,12 +229,17 @@ class GetBalance(Query[Balance], frozen=True, kw_only=True):
 
 @declare("statement", roles=EVERYONE, roles_for_others=ACCOUNTING)
 class GetStatement(Query[Statement], frozen=True, kw_only=True):
-    """Return the entries of a range of dates, by default from today on; by default the sender's own."""
+    """Return the entries of a range of dates, by default from today on; by default the sender's own.
+
+    An answer has at most 10,000 entries; ``offset`` asks for the rest.
+    """
 
     username: str | None = None
     from_date: date | None = None
     to_date: date | None = None
     as_of_time: Instant | None = None
+    limit: Limit | None = None
+    offset: Count = 0
 
 
 @declare("income", roles=ACCOUNTING)

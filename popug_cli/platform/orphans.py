@@ -48,14 +48,14 @@ def start(arguments: list[Path], **options: Any) -> "subprocess.Popen[bytes]":
 
 
 def end_orphans_of(child: "subprocess.Popen[bytes]", marks: Collection[bytes]) -> None:
-    """Kill what a child that has ended left running: the descendants whose environment has all `marks`, and reap them.
+    """Kill and reap what a child that has ended left running: descendants in its session, or with all `marks`.
 
-    A mark is ``NAME=value``. Processes that such a one starts at the same time are killed as well. Give up after
-    ``KILL_LIMIT_SECONDS``.
+    A mark is ``NAME=value`` in the environment. Processes that such a one starts at the same time are killed as well.
+    Give up after ``KILL_LIMIT_SECONDS``.
     """
     with _lock:
         _started.discard(child.pid)
-        _end_marked(marks)
+        _end_marked(child.pid, marks)
 
 
 def reap() -> None:
@@ -64,14 +64,21 @@ def reap() -> None:
         _reap()
 
 
-def _end_marked(marks: Collection[bytes]) -> None:
-    deadline = time.monotonic() + KILL_LIMIT_SECONDS
+def _end_marked(session: int, marks: Collection[bytes]) -> None:
+    """Kill and reap the descendants in a session, and those with all `marks`, until there are none."""
+    deadline, ended = time.monotonic() + KILL_LIMIT_SECONDS, set[int]()
     while _has_children() and time.monotonic() < deadline:
         _reap()
-        marked = [process for process in _descendants() if not process.is_dead and _has_marks(process.pid, marks)]
-        if not marked:
+        # A process that ends shows no environment any more, so it is remembered.
+        left = [
+            process
+            for process in _descendants()
+            if process.session == session or process.pid in ended or _has_marks(process.pid, marks)
+        ]
+        if not left:
             break
-        for process in marked:
+        for process in left:
+            ended.add(process.pid)
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(process.pid, signal.SIGKILL)
         time.sleep(KILL_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Logins at the same time: a short queue of password checks, with a share for each peer and for each known device.
+"""Logins at the same time: a short queue of password checks, with a share for each peer and for known devices.
 
 A password check takes long on purpose, so strangers could keep the hasher busy. A login that finds no place is refused
 at once; a peer that does not stop has to wait for the refusal. A device that has logged in before has places and a
@@ -27,8 +27,8 @@ BUSY_WAIT_SECONDS = 1
 MAX_QUICK_REFUSALS = 50  # of one peer in a second
 MAX_REMEMBERED_PEERS = 100
 NETWORK, HOME, KNOWN = "network", "home", "known"
-MAX_LOGINS = {NETWORK: 16, HOME: 50, KNOWN: 16}
-MAX_OWNED = {NETWORK: 8, HOME: 50, KNOWN: 2}  # of one peer, or of one known device
+MAX_LOGINS = {NETWORK: 16, HOME: 50}
+MAX_OWNED = {NETWORK: 8, HOME: 50, KNOWN: 4}  # of one peer, or of the known devices of one user
 
 
 class LoginLimits:
@@ -50,29 +50,28 @@ class LoginLimits:
 
         Raise its error, or ``too_many_attempts`` at once if too many logins wait.
         """
-        device_id = None
+        user = None
         if message.device_token is not None:
-            device_id = await self._pools.run(None, partial(self._company.known_device, message))
-        if not self._has_place(peer, device_id):
+            user = await self._pools.run(None, partial(self._company.user_of_known_device, message))
+        if not self._has_place(peer, user):
             await self._slow_down(peer)
             raise _too_many_logins()
-        with self._place(peer, device_id) as turn:
+        with self._place(peer, user) as turn:
             async with turn:
-                return await self._pools.run_login(
-                    partial(self._log_failure, message, peer, log_in), device_id is not None
-                )
+                return await self._pools.run_login(partial(self._log_failure, message, peer, log_in), user is not None)
 
-    def _has_place(self, peer: Peer, device_id: str | None) -> bool:
-        group, owner = _group_and_owner(peer, device_id)
-        return self._by_group[group] < MAX_LOGINS[group] and self._by_owner[owner] < MAX_OWNED[group]
+    def _has_place(self, peer: Peer, user: str | None) -> bool:
+        group, owner = _group_and_owner(peer, user)
+        is_full = group in MAX_LOGINS and self._by_group[group] >= MAX_LOGINS[group]
+        return not is_full and self._by_owner[owner] < MAX_OWNED[group]
 
     @contextmanager
-    def _place(self, peer: Peer, device_id: str | None) -> Iterator[asyncio.Lock]:
-        """Hold a place of the device or of the peer. Yield the lock that lets one login of it wait for the hasher.
+    def _place(self, peer: Peer, user: str | None) -> Iterator[asyncio.Lock]:
+        """Hold a place of the user or of the peer. Yield the lock that lets one login of it wait for the hasher.
 
         So a peer waits for one login of each other peer, however many these make.
         """
-        group, owner = _group_and_owner(peer, device_id)
+        group, owner = _group_and_owner(peer, user)
         self._by_group[group] += 1
         self._by_owner[owner] += 1
         try:
@@ -105,10 +104,13 @@ class LoginLimits:
             raise
 
 
-def _group_and_owner(peer: Peer, device_id: str | None) -> tuple[str, str]:
-    """Return who shares the places for a login, and who may have only a part of them."""
-    if device_id is not None:
-        return KNOWN, device_id
+def _group_and_owner(peer: Peer, user: str | None) -> tuple[str, str]:
+    """Return who shares the places for a login, and who may have only a part of them.
+
+    `user` is the user of a known device, or None. A user can make many devices known, so they share places.
+    """
+    if user is not None:
+        return KNOWN, f"user {user}"
     return HOME if peer.is_home else NETWORK, f"{peer.listener} {peer.name}"
 
 

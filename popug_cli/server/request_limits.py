@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.version import series_of
@@ -13,6 +14,7 @@ from popug_cli.messages import problem
 from popug_cli.messages.base import MAX_MESSAGE_BYTES
 from popug_cli.server import http_errors
 from popug_cli.server.http_errors import HttpError
+from popug_cli.server.peers import PEER_KEY, UNKNOWN_PEER, Peer
 
 AsgiScope = MutableMapping[str, Any]
 AsgiEvent = MutableMapping[str, Any]
@@ -26,6 +28,8 @@ MAX_TARGET_BYTES = 8 * 1024
 PUBLIC_BODY_BYTES = 16 * 1024
 SMALL_BODY_BYTES = 1024 * 1024
 MAX_LARGE_BODIES = 2
+MAX_SMALL_BODIES = 32  # of more than PUBLIC_BODY_BYTES
+MAX_PEER_SMALL_BODIES = 16
 BODY_TIMEOUT_SECONDS = 30.0
 SEND_TIMEOUT_SECONDS = 60.0
 HEADERS = "headers"
@@ -61,7 +65,8 @@ class RequestGuard:
     """ASGI middleware: validates each request, reads its body, and limits the time to send each part of the response.
 
     On `token_paths` the token's signature is verified before the body is read. Other paths accept bodies of at most
-    ``PUBLIC_BODY_BYTES``, and only `large_body_paths` those over ``SMALL_BODY_BYTES``.
+    ``PUBLIC_BODY_BYTES``, and only `large_body_paths` those over ``SMALL_BODY_BYTES``. The number of bodies over
+    either size is limited, so that unfinished bodies take little memory.
     """
 
     def __init__(
@@ -81,6 +86,8 @@ class RequestGuard:
         self._token_paths = token_paths
         self._large_body_paths = large_body_paths
         self._large_body_slots = asyncio.Semaphore(MAX_LARGE_BODIES)
+        self._small_body_slots = asyncio.Semaphore(MAX_SMALL_BODIES)
+        self._peer_slots: WeakValueDictionary[Peer, asyncio.Semaphore] = WeakValueDictionary()
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Validate one request, then pass it to the application or answer with an error."""
@@ -113,13 +120,14 @@ class RequestGuard:
         headers = dict(scope["headers"])
         self._check_size(scope, headers)
         self._check_headers(scope, headers)
-        body = await self._read_body(scope["path"], headers, receive, stack) if scope["method"] == "POST" else b""
+        body = await self._read_body(scope, headers, receive, stack) if scope["method"] == "POST" else b""
         scope["state"] |= {HEADERS: headers, BODY: body}
 
     async def _read_body(
-        self, path: str, headers: dict[bytes, bytes], receive: Receive, stack: AsyncExitStack
+        self, scope: AsgiScope, headers: dict[bytes, bytes], receive: Receive, stack: AsyncExitStack
     ) -> bytes:
-        """Read the body. Bodies over ``SMALL_BODY_BYTES`` need a valid token and one of ``MAX_LARGE_BODIES`` slots."""
+        """Read the body. Over ``PUBLIC_BODY_BYTES`` it needs a valid token and slots, another one if it is large."""
+        path, peer = scope["path"], scope["state"].get(PEER_KEY, UNKNOWN_PEER)
         limit = self._body_limit(path)
         length = headers.get(b"content-length", b"0")
         if len(length) > len(str(limit)) or int(length) > limit:
@@ -127,10 +135,13 @@ class RequestGuard:
         if path in self._token_paths:
             await self._verify_signature(bearer(headers))
         parts: list[bytes] = []
-        is_complete = await _read_parts(receive, parts, min(limit, SMALL_BODY_BYTES))
-        if limit > SMALL_BODY_BYTES and _size(parts) > SMALL_BODY_BYTES:
+        is_complete = await _read_parts(receive, parts, PUBLIC_BODY_BYTES)
+        if limit > PUBLIC_BODY_BYTES and _size(parts) > PUBLIC_BODY_BYTES:
             await self._verify_token(bearer(headers))
-            await self._acquire_slot(stack)
+            await _acquire_slots(stack, self._slots_of(peer), self._small_body_slots)
+            is_complete = is_complete or await _read_parts(receive, parts, min(limit, SMALL_BODY_BYTES))
+        if limit > SMALL_BODY_BYTES and _size(parts) > SMALL_BODY_BYTES:
+            await _acquire_slots(stack, self._large_body_slots)
             is_complete = is_complete or await _read_parts(receive, parts, limit)
         if not is_complete or _size(parts) > limit:
             raise http_errors.too_large(limit)
@@ -141,22 +152,24 @@ class RequestGuard:
             return MAX_MESSAGE_BYTES
         return SMALL_BODY_BYTES if path in self._token_paths else PUBLIC_BODY_BYTES
 
-    async def _acquire_slot(self, stack: AsyncExitStack) -> None:
-        """Wait for a slot for a large body; `stack` releases it after the response."""
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-                await stack.enter_async_context(self._large_body_slots)
-        except TimeoutError:
-            raise http_errors.busy() from None
+    def _slots_of(self, peer: Peer) -> asyncio.Semaphore:
+        """Return the slots of a peer. They exist only while a request uses them."""
+        slots = self._peer_slots.get(peer)
+        if slots is None:
+            slots = self._peer_slots[peer] = asyncio.Semaphore(MAX_PEER_SMALL_BODIES)
+        return slots
 
     def _check_size(self, scope: AsgiScope, headers: dict[bytes, bytes]) -> None:
-        """Reject oversized headers, long targets, two lengths of the body, and duplicates of single-value headers."""
+        """Reject two lengths of the body, oversized headers, long targets, and duplicates of single-value headers.
+
+        The two lengths come first, because only their error closes the connection.
+        """
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            raise http_errors.two_lengths()
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
             raise http_errors.headers_too_large(MAX_HEADER_BYTES)
         if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
             raise http_errors.target_too_long(MAX_TARGET_BYTES)
-        if b"content-length" in headers and b"transfer-encoding" in headers:
-            raise http_errors.two_lengths()
         if len(headers) < len(scope["headers"]):
             for name, count in Counter(name for name, _ in scope["headers"]).items():
                 if count > 1 and name in SINGLE_VALUE_HEADERS:
@@ -192,6 +205,16 @@ async def send_error(send: Send, error: PopugError | HttpError) -> None:
     ]
     await send({"type": "http.response.start", "status": rejection.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _acquire_slots(stack: AsyncExitStack, *slots: asyncio.Semaphore) -> None:
+    """Wait for a slot of each kind for a body; `stack` releases them after the response."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            for slot in slots:
+                await stack.enter_async_context(slot)
+    except TimeoutError:
+        raise http_errors.busy() from None
 
 
 async def _read_parts(receive: Receive, parts: list[bytes], limit_bytes: int) -> bool:

@@ -70,8 +70,14 @@ def not_a_backup(file: Path, reason: str) -> IntegrityViolation:
 
 
 def _copy_bare(file: Path, header: bytes, home: Home) -> None:
-    """Copy a database and the logs next to it, which hold its last changes; SQLite replays them in the copy."""
+    """Copy a database and the logs next to it, which hold its last changes; SQLite replays them in the copy.
+
+    SQLite looks for them next to the file to which a link leads, so a log next to the link is refused.
+    """
     database = Path(os.path.realpath(file))
+    for suffix in LOG_SUFFIXES:
+        if database != Path(os.path.abspath(file)) and _has_other_log(file, database, suffix):
+            raise not_a_backup(file, f"it is a link, and {_with_suffix(file, suffix)} is not next to its target")
     for _ in range(MAX_COPY_ATTEMPTS):
         before = _fingerprints(database)
         time.sleep(CLOCK_TICK_SECONDS)
@@ -96,6 +102,12 @@ def _copy_bare(file: Path, header: bytes, home: Home) -> None:
         else "Stop that program, then try again.",
         details={"path": str(file)},
     )
+
+
+def _has_other_log(file: Path, database: Path, suffix: str) -> bool:
+    """Return whether a log stands next to a linked database that is not the one next to the link's target."""
+    beside_link = _with_suffix(file, suffix)
+    return os.path.lexists(beside_link) and os.path.realpath(beside_link) != str(_with_suffix(database, suffix))
 
 
 def _fingerprints(database: Path) -> list[FileFingerprint | None]:
@@ -144,6 +156,9 @@ def _extract(file: Path, stream: BinaryIO, home: Home) -> None:
     max_bytes = max(MIN_EXPANSION_BOUND_BYTES, MAX_EXPANSION * os.fstat(stream.fileno()).st_size)
     with zipfile.ZipFile(_BoundedReader(stream)) as archive:
         names = archive.namelist()
+        for log in (f"{DATABASE}{suffix}" for suffix in LOG_SUFFIXES):
+            if log in names and archive.getinfo(log).file_size:
+                raise not_a_backup(file, f"it has {log}, so it is a copy of a home; unpack it and name its {DATABASE}")
         for name, target, bound in ((DATABASE, home.database, max_bytes), (SETTINGS, home.config, MAX_SETTINGS_BYTES)):
             if name == SETTINGS and name not in names:
                 continue

@@ -30,14 +30,14 @@ def count_on_disk() -> Iterator[Callable[[str], int]]:
                 (times,) = scratch.execute(UPSERT_COUNT, (text,)).fetchone()
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                    raise disk_full(_temporary_directory()) from error
+                    raise disk_full(temporary_directory()) from error
                 raise
             return int(times)
 
         yield count
 
 
-def _temporary_directory() -> Path:
+def temporary_directory() -> Path:
     """Return the directory of SQLite's unnamed files: https://www.sqlite.org/tempfiles.html, section 5."""
     chosen = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR")
     return Path(chosen or next((path for path in ("/var/tmp", "/usr/tmp") if os.access(path, os.W_OK)), "/tmp"))  # noqa: S108

@@ -1,5 +1,6 @@
 """Drawing the assignees of tasks, and reassigning open tasks."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,9 +15,9 @@ from popug_cli.tasks import people
 from popug_cli.tasks.rules import draw_assignee
 
 TASKS_AT_ONCE = 10_000
-_FROM_UNASSIGNABLE_OPEN_TASKS = (
-    "FROM tasks_people AS person JOIN tasks_tasks AS task ON task.assignee_id = person.user_id AND task.status = 'open'"
-    " WHERE person.assignable = 0"
+_FROM_UNASSIGNABLE_OPEN_TASKS = (  # CROSS JOIN keeps SQLite from reading the open tasks of all other users
+    "FROM tasks_people AS person CROSS JOIN tasks_tasks AS task"
+    " WHERE person.assignable = 0 AND task.assignee_id = person.user_id AND task.status = 'open'"
 )
 UPDATE_ASSIGNEE = (
     "UPDATE tasks_tasks SET assignee_id = drawn.column1 FROM (VALUES (?, ?)) AS drawn WHERE number = drawn.column2"
@@ -33,10 +34,11 @@ class OpenTask(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DrawWithCandidates:
-    """A fresh draw and its candidates: user ids in ascending order."""
+    """A fresh draw and its candidates: user ids in ascending order, the same since a position in the log."""
 
     parameters: AssigneeDraw
     candidates: Sequence[str]
+    candidates_since: int
 
     def assignee_of(self, task_id: str) -> str:
         """Return the assignee that the draw gives a task; ``candidates`` must not be empty."""
@@ -63,7 +65,17 @@ def new_draw(purpose: DrawPurpose, subject: str, context: Context) -> DrawWithCa
         algorithm=ALGORITHM,
         candidates_as_of=people.known_up_to(context),
     )
-    return DrawWithCandidates(parameters, people.assignable(context))
+    return DrawWithCandidates(parameters, people.assignable(context), people.last_change(context))
+
+
+def count_draws(assignee_ids: Iterable[str], draw: DrawWithCandidates, context: Context) -> None:
+    """Add to the counts of draws the assignees that a draw gave to tasks."""
+    context.connection.insert_many(
+        "INSERT INTO tasks_draw_counts (candidates_since, assignee_id, draws_count) VALUES (?, ?, ?)"
+        " ON CONFLICT (candidates_since, assignee_id)"
+        " DO UPDATE SET draws_count = tasks_draw_counts.draws_count + excluded.draws_count",
+        [(draw.candidates_since, assignee_id, count) for assignee_id, count in Counter(assignee_ids).items()],
+    )
 
 
 def count_open_tasks(context: Context) -> int:
@@ -117,6 +129,7 @@ def reassign(
                 cause=reassignment.cause,
             )
         context.connection.insert_many(UPDATE_ASSIGNEE, assignees)
+        count_draws((assignee_id for assignee_id, _ in assignees), draw, context)
         reassigned_count += len(tasks)
         context.progress(reassignment.progress_label, reassigned_count, task_count)
 

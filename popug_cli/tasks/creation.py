@@ -7,7 +7,7 @@ from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.tasks import AssignmentReason, TaskAssigned, TaskCreated
 from popug_cli.tasks import errors
-from popug_cli.tasks.assignments import DrawWithCandidates, new_draw
+from popug_cli.tasks.assignments import DrawWithCandidates, count_draws, new_draw
 from popug_cli.tasks.rules import ParsedTitle
 
 _INSERT_TASK = (
@@ -52,6 +52,7 @@ def create(titles: Iterable[ParsedTitle], draw: DrawWithCandidates, context: Con
     ]
     _insert(planned, context)
     _publish(planned, draw, context)
+    count_draws((task.assignee_id for task in planned), draw, context)
     return range(first_number, first_number + len(planned))
 
 

@@ -56,7 +56,7 @@ def known_up_to(context: Context) -> int:
 
     It is the context's position, or that of the last change if that is later: see ``record_assignability``.
     """
-    return max(context.position, _last_change(context))
+    return max(context.position, last_change(context))
 
 
 def usernames(context: Context, user_ids: Collection[str]) -> dict[str, str]:
@@ -103,7 +103,7 @@ def record_assignability(context: Context, changed: Sequence[Person]) -> None:
     the last change. If the context's position is not after that one, the new change is recorded at the end of the log.
     """
     position = context.position
-    if position <= _last_change(context):
+    if position <= last_change(context):
         context.events.flush()
         position = context.log.last_position()
     context.connection.insert_many(
@@ -118,5 +118,6 @@ def anybody_assignable(context: Context) -> bool:
     return bool(context.connection.scalar("SELECT EXISTS (SELECT 1 FROM tasks_people WHERE assignable = 1)"))
 
 
-def _last_change(context: Context) -> int:
+def last_change(context: Context) -> int:
+    """Return the log position of the last change of the assignable users, or 0."""
     return context.connection.scalar("SELECT max(from_position) FROM tasks_people_history") or 0

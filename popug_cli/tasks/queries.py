@@ -1,17 +1,18 @@
 """Tasks' queries: tasks, shuffles and their verification, and the fairness of draws."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
 
 from popug_cli.bus.context import Context
+from popug_cli.bus.unlinked_events import unlinked_positions
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.draws import ALGORITHM
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, Unavailable
 from popug_cli.kernel.text import counted
-from popug_cli.messages.base import MAX_ANSWER_ROWS
+from popug_cli.messages.base import MAX_ANSWER_ROWS, MAX_OFFSET
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import (
     ExportTasks,
@@ -36,7 +37,6 @@ from popug_cli.messages.tasks import (
 from popug_cli.tasks import errors, people, rules, shuffles
 from popug_cli.tasks.fairness import CandidatePool, chi_squared_test
 
-MAX_OFFSET = 2**53  # a larger offset selects the same rows, but may not fit into the database's integers
 _SELECT_TASKS = (
     "SELECT task.task_id, task.number, task.title, task.jira_id, task.status,"
     " coalesce(creator.username, task.creator_id) AS creator, assignee.username AS assignee,"
@@ -137,15 +137,15 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
 def get_fairness(message: GetFairness, context: Context) -> Fairness:
     """Return for each user the number of assigned tasks and the number that fair draws give, and the p-value.
 
-    A user who was a candidate of no draw is left out, unless assignable now.
+    A user who was a candidate of no draw is left out, unless assignable now. Draws that another program inserted into
+    the log count as well.
     """
     candidates = people.Candidates(context)
     draws_by_change: Counter[int] = Counter()
     assigned: Counter[str] = Counter()
-    for event in context.log.by_type(TaskAssigned):
-        assignment = cast(Delivered[TaskAssigned], event).data
-        draws_by_change[candidates.last_change(assignment.draw.candidates_as_of)] += 1
-        assigned[assignment.assignee_id] += 1
+    for change, assignee_id, count in _draw_counts(candidates, context):
+        draws_by_change[change] += count
+        assigned[assignee_id] += count
     result = chi_squared_test(
         {change: CandidatePool(candidates.as_of(change), count) for change, count in draws_by_change.items()}, assigned
     )
@@ -155,6 +155,16 @@ def get_fairness(message: GetFairness, context: Context) -> Fairness:
         PersonFairness(names[user], assigned[user], round(result.expected.get(user, 0.0), 6)) for user in all_users
     ]
     return Fairness(sorted(people_fairness, key=lambda person: person.username), result.p_value)
+
+
+def _draw_counts(candidates: people.Candidates, context: Context) -> Iterator[tuple[int, str, int]]:
+    """Yield the position of the last change of candidates before some draws, their assignee, and their number."""
+    statement = "SELECT candidates_since, assignee_id, draws_count FROM tasks_draw_counts"
+    yield from context.connection.select(statement)
+    inserted = (context.log.row_at(sequence) for sequence in unlinked_positions(context))
+    for event in context.log.decode_known(inserted, (TaskAssigned,)):
+        assigned = cast(Delivered[TaskAssigned], event).data
+        yield candidates.last_change(assigned.draw.candidates_as_of), assigned.assignee_id, 1
 
 
 def _shuffle_event(shuffle_id: str, result: Shuffle, context: Context) -> TasksShuffled:

@@ -42,6 +42,20 @@ class AssignabilityRow(SQLModel, table=True):
     assignable: int
 
 
+class DrawCountRow(SQLModel, table=True):
+    """How often popug drew an assignee, by the log position since which the candidates of the draw were the same."""
+
+    __tablename__ = "tasks_draw_counts"
+    __table_args__ = (
+        CheckConstraint("draws_count > 0", name="counted"),
+        {"sqlite_strict": True, "sqlite_with_rowid": False},
+    )
+
+    candidates_since: int = Field(primary_key=True)
+    assignee_id: str = Field(primary_key=True)
+    draws_count: int
+
+
 class TaskRow(SQLModel, table=True):
     """A task; ``search_text`` is its jira id and title in the form that searches compare."""
 

@@ -114,6 +114,10 @@ def test_other_date_than_today_is_named(company: Company, is_closed: bool) -> No
     if is_closed:
         company.ask("ada", "close-day")
     shown = [company.run("task", "add", "Wipe the glass", as_user="ada", as_json=False)]
+    folder = company.folder
+    (folder / "chores.txt").write_text("Oil the hinge\n")
+    for line in (("tasks", "shuffle", "--yes"), ("tasks", "import", str(folder / "chores.txt"))):
+        shown.append(company.run(*line, as_user="ada", as_json=False))
     for words in (("task", "complete", "2"), ("balance",), ("today", "--peek"), ("dashboard",)):
         shown.append(company.run(*words, as_user="kesha", as_json=False))
     named = [counts_for_tomorrow(company) in result.stdout for result in shown]

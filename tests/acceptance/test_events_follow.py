@@ -68,5 +68,6 @@ def test_follow_begins_with_the_last_events_on_request(company: Company) -> None
     created = followed(company, "--type", "task_created", "--last", "2", count=2)
     titles = [event["data"]["title"] for event in created]
     assert titles == [task["title"] for task in company.tasks()[-2:]]
-    assert followed(company, "--last", "99999", count=1)[0]["sequence"] == 1
+    for number in ("99999", str(2**63), str(10**30)):
+        assert followed(company, "--last", number, count=1)[0]["sequence"] == 1
     assert followed(company, "--after", "2", count=1)[0]["sequence"] == 3

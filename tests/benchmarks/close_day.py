@@ -27,7 +27,7 @@ from tests.support.company import InProcess
 GOAL = 1.6
 KEPT = "kept.db"
 CROWD = 25_000
-ADDED = ("bus_log", "bus_links", "bus_inbox", "billing_entries", "billing_days", "mail_outbox")
+ADDED = ("bus_log", "bus_links", "billing_entries", "billing_days", "mail_outbox")
 CHANGED = (
     ("billing_accounts", "account_id"),
     ("billing_account_days", "employee_id,business_date"),

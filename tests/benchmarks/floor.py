@@ -67,9 +67,8 @@ def _columns(connection: sqlite3.Connection, table: str) -> list[tuple[str, bool
 def _insert(table: str, columns: Sequence[tuple[str, bool]]) -> str:
     names = ", ".join(name for name, _ in columns)
     (first_key, *_) = [name for name, is_key in columns if is_key]
-    key = {"bus_inbox": "sequence"}.get(table, first_key)
-    newer = f"SELECT coalesce(max({key}), 0) FROM main.{table}"
-    return f"INSERT INTO main.{table} ({names}) SELECT {names} FROM finished.{table} WHERE {key} > ({newer});"
+    newer = f"SELECT coalesce(max({first_key}), 0) FROM main.{table}"
+    return f"INSERT INTO main.{table} ({names}) SELECT {names} FROM finished.{table} WHERE {first_key} > ({newer});"
 
 
 def _update(table: str, key: str, columns: Sequence[tuple[str, bool]]) -> str:

@@ -19,7 +19,7 @@ from tests.benchmarks.figures import Figure, show
 from tests.benchmarks.floor import Cost, copy_database, costing, row_floor
 from tests.support.company import InProcess
 
-ADDED = ("bus_log", "bus_links", "bus_inbox", "billing_entries")
+ADDED = ("bus_log", "bus_links", "billing_entries")
 CHANGED = (
     ("tasks_tasks", "number"),
     ("billing_accounts", "account_id"),

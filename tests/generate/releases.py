@@ -33,7 +33,7 @@ from tests.support.ledger_company import company_with_a_past
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 PEOPLE = ("boss", "kesha", "gosha", "ara.b-c_d", "nobody.here")
-FIRST, LAST = date(2026, 3, 1), date(2026, 3, 5)
+FIRST, LAST_CLOSED, LAST = date(2026, 3, 1), date(2026, 3, 4), date(2026, 3, 5)
 NOT_IN_SO_SMALL_A_HOME = {
     *("alembic_version", "sqlite_sequence", "billing_segments", "bus_replies", "bus_hooks", "bus_hook_letters"),
 }
@@ -68,7 +68,7 @@ def answers(backend: LocalBackend, boss: Principal) -> dict[str, Any]:
         "mails": ListMails(),
     }
     for name in PEOPLE:
-        messages[f"balance of {name}"] = GetBalance(username=name)
+        messages[f"balance of {name}"] = GetBalance(username=name, as_of_date=LAST_CLOSED)
         messages[f"statement of {name}"] = GetStatement(username=name, from_date=FIRST, to_date=LAST)
     replies = {name: backend.perform_as(boss, message) for name, message in messages.items()}
     return {**msgspec.to_builtins(replies), **_history(backend, boss)}

@@ -35,14 +35,7 @@ class Bug(NamedTuple):
 BUGS = {
     "no-inbox": Bug(
         "what was done is not remembered, so that a redelivery does it again",
-        (
-            Change("bus/consumers.py", "    if not rows:\n        return set()\n", "    return set()\n"),
-            Change(
-                "bus/consumers.py",
-                "        [(consumer, sequence) for sequence in sequences],\n",
-                "        [(consumer, sequence) for sequence in sequences if not sequences],\n",
-            ),
-        ),
+        (Change("bus/inbox.py", "    if not rows:\n        return set()\n", "    return set()\n"),),
     ),
     "cursor-first": Bug(
         "the cursor is moved and committed before the effects",
@@ -50,9 +43,9 @@ BUGS = {
             Change(
                 "bus/consumers.py",
                 "            failures += _process(consumer, rows, context.at_position(reached))\n"
-                "        _set_cursor(context, consumer.name, reached)\n"
+                "        _advance(context, consumer.name, reached)\n"
                 "        skip_unrelated(context, all_consumers)\n        return failures\n",
-                "        _set_cursor(context, consumer.name, reached)\n"
+                "        _advance(context, consumer.name, reached)\n"
                 "    with runtime.writing(ANONYMOUS) as context:\n"
                 "        return _process(consumer, rows, context.at_position(reached))\n",
             ),
@@ -124,7 +117,7 @@ BUGS = {
             Change(
                 "bus/consumers.py",
                 "        return error if event is None else _try_to_give_up(consumer, event, error, context)\n",
-                "        _mark_done(context, consumer.name, [sequence])\n",
+                "        return None\n",
             ),
         ),
     ),
@@ -152,10 +145,9 @@ BUGS = {
         "a dead letter that was given up is done when it is delivered again",
         (
             Change(
-                "bus/consumers.py",
-                '        " UNION ALL SELECT sequence FROM bus_set_aside"\n'
-                "        \" WHERE consumer = :consumer AND sequence BETWEEN :first AND :last AND state = 'dropped'\"\n",
-                "",
+                "bus/inbox.py",
+                "    return _within(ranges, [sequence for sequence, *_ in rows]) | set(dropped)\n",
+                "    return _within(ranges, [sequence for sequence, *_ in rows])\n",
             ),
         ),
     ),

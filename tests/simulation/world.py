@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from popug_cli.app import LocalBackend
+from popug_cli.bootstrap import consumer_of
 from popug_cli.bus import consumers as bus_consumers
 from popug_cli.bus.catch_up_result import CatchUpResult
 from popug_cli.bus.consumers import Consumer
@@ -366,11 +367,13 @@ class World:
             self.model.take(sequence, envelope)
 
     def _remember_what_is_done(self) -> None:
-        for consumer, sequence, subject in self.rows(
-            "SELECT consumer, sequence, subject FROM bus_inbox JOIN bus_log USING (sequence) ORDER BY sequence"
+        for consumer, sequence, subject, type_ in self.rows(
+            "SELECT consumer, sequence, subject, type FROM bus_inbox"
+            " JOIN bus_log ON sequence BETWEEN first_sequence AND last_sequence ORDER BY sequence"
         ):
-            self._done[consumer].add(sequence)
-            self._last[consumer, subject] = sequence
+            if type_ in consumer_of(consumer).types:
+                self._done[consumer].add(sequence)
+                self._last[consumer, subject] = sequence
         self.model.undecided = False
         assert self.model.balances[MANAGEMENT] == 0
         assert len(self.model.people) == FOUNDERS

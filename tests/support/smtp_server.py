@@ -103,7 +103,7 @@ class _Talk:
         if self._is_full and word == mood.last_words_to:
             if mood.last_words:
                 self._say(mood.last_words)
-            return False
+            return mood.last_words[:3] not in {"", "421"}
         if word in {"EHLO", "HELO"} and mood.to_hello:
             self._say(mood.to_hello)
         elif word == "EHLO":
@@ -140,6 +140,9 @@ class _Talk:
             self._handler.rfile.readline()
             return False
         lines = list(iter(self._handler.rfile.readline, b".\r\n"))
+        if self._is_full and mood.last_words_to == ".":
+            self._say(mood.last_words)
+            return False
         if verdict == TAKE_AND_DIE or verdict.startswith("250"):
             message = BytesParser(policy=policy.default).parsebytes(b"".join(lines))
             assert isinstance(message, EmailMessage)

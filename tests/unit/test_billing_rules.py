@@ -186,7 +186,7 @@ def test_other_payouts_than_confirmed_are_refused(amounts: list[int]) -> None:
     assert "Nothing was closed." in error.value.message
     with refused("changed_meanwhile", 6) as error:
         rules.require_expected_payouts(300, amounts, [day(0), day(1)])
-    assert "Up to 2026-03-03 the days are closed." in error.value.message
+    assert "All days up to 2026-03-03 are closed now." in error.value.message
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from popug_cli.app.local_backend import LocalBackend
 from popug_cli.bus.context import Runtime
 from popug_cli.bus.log import SELECT_LINK, SELECT_NEWEST_LINK
 from popug_cli.identity import devices, users
+from popug_cli.identity.rules import lower_username
 from popug_cli.identity.token_cache import VerifiedTokenCache
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.home import Home
@@ -85,12 +86,13 @@ class ServedCompany:
         """Raise the error of a missing token, or of one whose signature or lifetime is not valid (exit status 4)."""
         self.open_backend(lambda sentence: None, is_command=False).authenticate(WhoAmI(), token)
 
-    def known_device(self, message: LogIn) -> str | None:
-        """Return the id of the device that logs in, if it has logged in as this user before."""
+    def user_of_known_device(self, message: LogIn) -> str | None:
+        """Return the username in lower case, if the device that logs in has logged in as this user before."""
         runtime = self._fresh_runtime()
-        return devices.known_device(
+        device_id = devices.known_device(
             message.device_token, message.username, self.home, runtime.home_id, runtime.clock.now()
         )
+        return None if device_id is None else lower_username(message.username)
 
     def username_of(self, message: LogIn) -> str | None:
         """Return the name of the user that logs in, or None if there is no such user."""

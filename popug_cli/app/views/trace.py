@@ -54,13 +54,10 @@ def _entries_payouts_and_mails(
 ) -> Iterator[Delivered[Event]]:
     assignees = {event.data.assignee_id for event in events if isinstance(event.data, TaskAssigned | TaskCompleted)}
     for assignee in sorted(assignees):
-        user_events = context.log.by_subject(assignee, EntryPosted, PayoutMade, MailSent, MailFailed)
-        entries = [
-            event for event in user_events if isinstance(event.data, EntryPosted) and event.data.task_id == task_id
-        ]
+        entries = context.log.by_subject(assignee, EntryPosted, task_id=task_id)
         days = {event.data.business_date for event in entries if isinstance(event.data, EntryPosted)}
         yield from entries
-        for event in user_events:
+        for event in context.log.by_subject(assignee, PayoutMade, MailSent, MailFailed):
             if isinstance(event.data, PayoutMade | MailSent | MailFailed) and event.data.business_date in days:
                 yield event
 

@@ -1,7 +1,7 @@
 """Backups: a snapshot of the database with the settings, verified by the doctor before the file gets its name."""
 
+import errno
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from popug_cli.messages.principal import Principal
 from popug_cli.platform import files
 from popug_cli.platform.files import OWNER_ONLY_DIRECTORY
 from popug_cli.storage import backup_file, temporary_home
+from popug_cli.storage.backup_reader import MAX_SETTINGS_BYTES
 from popug_cli.storage.errors import translate_errors
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ def back_up(backend: "LocalBackend", message: BackUp, principal: Principal) -> B
         backend.warn(sentence)
     with translate_errors(backend.home.database), temporary_home.temporary_home(path, _note_directory(backend)) as copy:
         backup_file.copy_database(backend.home.database, copy.database)
-        if backend.home.config.exists():
-            shutil.copyfile(backend.home.config, copy.config)
+        _copy_settings(backend, copy)
         packed = copy.root / "packed"
         backup_file.pack(copy, packed)
         verify(backend, copy)
@@ -44,6 +44,21 @@ def back_up(backend: "LocalBackend", message: BackUp, principal: Principal) -> B
             path.unlink(missing_ok=True)
             raise
     return Backup(str(path), path.stat().st_size)
+
+
+def _copy_settings(backend: "LocalBackend", copy: Home) -> None:
+    """Copy the settings, if there are any; a directory, pipe or unreadable file in their place is left out."""
+    try:
+        content, status = files.read_regular_file(backend.home.config)
+        if status.st_size > MAX_SETTINGS_BYTES:
+            raise OSError(errno.EFBIG, f"it is larger than {MAX_SETTINGS_BYTES // 1024:,} KiB")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        reason = error.strerror or str(error)
+        backend.warn(f"The backup has no settings, because {backend.home.config} cannot be read: {reason}.")
+        return
+    copy.config.write_bytes(content)
 
 
 def verify(backend: "LocalBackend", copy: Home) -> None:

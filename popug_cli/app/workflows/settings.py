@@ -1,6 +1,9 @@
 """Settings and permissions: show them, and change a setting."""
 
+import os
+import shlex
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from popug_cli.kernel import settings_file
@@ -67,9 +70,19 @@ def set_setting(backend: "LocalBackend", message: SetSetting, principal: Princip
             sentence = f"{file}{f', line {line}' if line else ''}: {table_name} is a value, but must be a table."
             raise InvalidInput("invalid_setting", sentence, hint="Remove that line, then try again.")
         table[name] = value
+        _require_directory(file)
         context.on_rollback.enter_context(replace_restoring_on_error(file, tomlkit.dumps(document).encode()))
         context.events.publish(SettingChanged(key=message.key, value=value))
     return show_settings(backend, ShowSettings(), principal)
+
+
+def _require_directory(file: Path) -> None:
+    """Raise ``invalid_setting`` if the file is a link into a directory that does not exist."""
+    directory = Path(os.path.realpath(file)).parent
+    if not directory.exists():
+        hint = f"Run `mkdir -p {shlex.quote(str(directory))}`, or remove the link."
+        sentence = f"{file} is a link into {directory}, which does not exist."
+        raise InvalidInput("invalid_setting", sentence, hint=hint, details={"file": str(file)})
 
 
 def show_permissions(backend: "LocalBackend", message: ShowPermissions, principal: Principal) -> Permissions:

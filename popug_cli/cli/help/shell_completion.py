@@ -200,10 +200,11 @@ def _bash(environment: Mapping[str, str]) -> str:
 
 
 def _join_values(words: list[str]) -> list[str]:
-    """Join each ``--option``, ``=`` and value that bash split."""
+    """Join each ``--option``, ``=`` and value, and each value with colons, such as a URL, that bash split."""
     joined: list[str] = []
     for word in words:
-        if joined and joined[-1].startswith("--") and (word == "=" or joined[-1].endswith("=")):
+        after_option = joined and joined[-1].startswith("--") and (word == "=" or joined[-1].endswith("="))
+        if after_option or (joined and (word.startswith(":") or joined[-1].endswith(":"))):
             joined[-1] += word
         else:
             joined.append(word)

@@ -20,6 +20,7 @@ from popug_cli.messages.mail import SendMail
 from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
 from popug_cli.platform import swap_dirs
 from popug_cli.storage import backup_file
+from popug_cli.storage.backup_reader import MAX_SETTINGS_BYTES
 from popug_cli.storage.mounts import TEMP_HOME_MARKER
 from tests.support.company import PASSWORD, InProcess
 from tests.support.ledger_company import company_with_a_past, copy_of, tamper
@@ -214,6 +215,13 @@ def test_restore_refused_with_invalid_settings_in_backup(company: InProcess, tmp
         given.writestr("config.toml", "[[[")
     with pytest.raises(PopugError, match=r"config\.toml in .*given is not valid TOML"):
         company.backend.perform(Restore(path=str(tmp_path / "given")))
+
+
+def test_backup_without_settings_that_no_restore_accepts(company: InProcess, tmp_path: Path) -> None:
+    (company.root / "config.toml").write_text("#" * (MAX_SETTINGS_BYTES + 1))
+    file = back_up(company, tmp_path / "good")
+    company.backend.perform(Restore(path=str(file)))
+    assert not (company.root / "config.toml").exists()
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])

@@ -82,6 +82,25 @@ def test_log_next_to_a_database_is_restored(
     assert {path.name: path.read_bytes() for path in (tmp_path / "usb").iterdir()} == before
 
 
+def test_log_next_to_a_link_is_not_ignored(company: InProcess, target: InProcess, tmp_path: Path) -> None:
+    """As in a store that keeps each file under a name of its own, and shows it by a link."""
+    copied = copied_with_log(company, tmp_path / "usb")
+    (tmp_path / "store").mkdir()
+    for name, stored in (("popug.db", "a1"), ("popug.db-wal", "b2")):
+        (tmp_path / "usb" / name).rename(tmp_path / "store" / stored)
+        (tmp_path / "usb" / name).symlink_to(tmp_path / "store" / stored)
+    assert "popug.db-wal is not next to" in refusal(target, copied).message
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+def test_log_in_an_archive_is_not_ignored(company: InProcess, target: InProcess, tmp_path: Path, suffix: str) -> None:
+    copied = copied_with_log(company, tmp_path / "usb")
+    with zipfile.ZipFile(tmp_path / "home.zip", "w") as archive:
+        archive.write(copied, "popug.db")
+        archive.write(copied.with_name("popug.db-wal"), f"popug.db{suffix}")
+    assert f"popug.db{suffix}" in refusal(target, tmp_path / "home.zip").message
+
+
 def test_rollback_journal_next_to_a_database_is_replayed(company: InProcess, target: InProcess, tmp_path: Path) -> None:
     (tmp_path / "usb").mkdir()
     file = shutil.copyfile(company.root / "popug.db", tmp_path / "usb" / "live.db")

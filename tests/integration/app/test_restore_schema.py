@@ -81,6 +81,12 @@ DATA_CHANGES = {
     "token removed": "DELETE FROM identity_tokens",
 }
 
+COPY_CHANGES = {
+    "receiver of summaries": "INSERT INTO mail_receivers VALUES ('u-1', 'eve', 'eve@example.com', 'admin', 1)",
+    "user without tasks": "INSERT INTO tasks_people VALUES ('u-1', 'eve', 'admin', 1, 0, 1)",
+    "account": "INSERT INTO billing_accounts VALUES ('u-1', 'employee', 'eve', 0, '2026-03-02T00:00:00.000000Z')",
+}
+
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
@@ -149,6 +155,13 @@ def test_changed_identity_is_refused_and_reported(company: InProcess, tmp_path: 
     assert {"users_match_events", "tokens_match_events"} & {*failed_checks(company)}
     error = refusal(company, tmp_path)
     assert (error.code, error.exit_status) == ("integrity", 7)
+
+
+@pytest.mark.parametrize("change", COPY_CHANGES)
+def test_user_only_in_a_copy_is_refused_and_reported(company: InProcess, tmp_path: Path, change: str) -> None:
+    run(company, COPY_CHANGES[change])
+    assert "user_copies_agree" in failed_checks(company)
+    assert "eve" in refusal(company, tmp_path).message
 
 
 def test_analyzed_database_is_sound(company: InProcess) -> None:

@@ -135,7 +135,10 @@ def test_head_of_another_history_is_reported(company: InProcess) -> None:
         ),
         (["UPDATE billing_accounts SET kind = 'employee' WHERE account_id = 'management'"], "account management"),
         (["INSERT INTO billing_accounts VALUES ('x', 'employee', 'x', 0, '2026-03-02')"], "accounts_belong_to_users"),
-        (["INSERT INTO bus_inbox VALUES ('billing', 99999)"], "billing has processed 99999"),
+        (["INSERT INTO bus_inbox VALUES ('billing', 99999, 99999)"], "billing has processed 99999"),
+        (["UPDATE tasks_draw_counts SET draws_count = draws_count + 1"], "the number of draws of"),
+        (["DELETE FROM tasks_draw_counts"], "the number of draws of"),
+        (["INSERT INTO tasks_draw_counts VALUES (0, 'x', 1)"], "the number of draws of x with the candidates since 0"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -149,8 +149,7 @@ def test_as_of_now_equals_the_plain_answer(house_with_past: BillingCompany) -> N
 
 def test_as_of_before_the_company_is_empty(house_with_past: BillingCompany) -> None:
     then = house_with_past.instant("2026-03-01 10:00")
-    assert house_with_past.balance("kesha", as_of_time=then) == Balance(
-        "kesha", 0, 0, date(2026, 3, 1), date(2026, 3, 2)
-    )
+    day = date(2026, 3, 1)
+    assert house_with_past.balance("kesha", as_of_time=then) == Balance("kesha", 0, 0, day, today=day)
     assert house_with_past.income(as_of_time=then).days == []
     assert house_with_past.statement("kesha", TODAY, TOMORROW, as_of_time=then).entries == []

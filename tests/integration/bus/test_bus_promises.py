@@ -48,7 +48,7 @@ def test_2_unique_constraint_protects_the_inbox(toy: BusFixture) -> None:
     toy.publish("ann")
     toy.catch_up()
     with sqlite3.connect(toy.root / "popug.db") as database, pytest.raises(sqlite3.IntegrityError):
-        database.execute("INSERT INTO bus_inbox (consumer, sequence) VALUES ('toy', 1)")
+        database.execute("INSERT INTO bus_inbox (consumer, first_sequence, last_sequence) VALUES ('toy', 1, 1)")
 
 
 def test_2_crash_before_commit_leaves_no_effect_and_no_cursor(toy: BusFixture) -> None:

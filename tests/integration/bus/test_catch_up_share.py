@@ -10,7 +10,7 @@ from popug_cli.bus import consumers
 from popug_cli.messages.tasks import AddTask, ImportTasks, NewTask, ShuffleTasks
 from tests.support.company import InProcess
 
-TASKS = 300
+TASKS = 60
 
 
 @pytest.fixture

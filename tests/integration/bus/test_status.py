@@ -131,7 +131,7 @@ def test_states_of_event_are_listed_per_consumer(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann", "bob")
     toy.catch_up()
-    toy.execute("INSERT INTO bus_inbox (consumer, sequence) VALUES ('sleeper', 1)")
+    toy.execute("INSERT INTO bus_inbox (consumer, first_sequence, last_sequence) VALUES ('sleeper', 1, 1)")
     with toy.runtime.reading(OPERATOR) as context:
         assert [states_of(context, sequence) for sequence in (1, 2, 3)] == [
             {"toy": "retrying", "sleeper": "done"},

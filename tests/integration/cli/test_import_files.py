@@ -169,7 +169,7 @@ def test_second_import_says_what_it_did(company: InProcess, tmp_path: Path, caps
         assert run(["tasks", "import", str(file)]) == 0
         shown = capsys.readouterr().out
         assert shown.splitlines()[0] == sentence
-        hint = f"To import them again: popug tasks import '{file}' --again"
+        hint = f"To import every line again: popug tasks import '{file}' --again"
         assert (hint in shown) == ("imported before" in sentence)
     assert run(["tasks", "import", str(file), "--again"]) == 0
     assert capsys.readouterr().out.startswith("Imported 4 tasks.\n")
@@ -197,3 +197,18 @@ def test_users_of_a_csv_are_registered(company: InProcess, tmp_path: Path, capsy
     assert run(["user", "import", str(file)]) == 0
     assert "polly" in {user.username for user in company.act("boss", ListUsers()).users}
     assert "e_mail" not in capsys.readouterr().out
+
+
+def test_hint_works_for_a_name_like_an_option(
+    company: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-chores.txt").write_text("Feed the cage\n")
+    for _ in range(2):
+        assert run(["tasks", "import", "--", "-chores.txt"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 line that was imported before" in shown
+    hint = "To import every line again: popug "
+    (command,) = [line.removeprefix(hint) for line in shown.splitlines() if line.startswith(hint)]
+    assert run(command.split()) == 0
+    assert "Imported 1 task" in capsys.readouterr().out

@@ -109,6 +109,7 @@ def test_copied_zone_file_is_recognized_by_its_rules(monkeypatch: pytest.MonkeyP
         (f"ln -s {ZONES}/Etc/UTC localtime; echo UTC > timezone", "Etc/UTC"),
         ("true", "UTC"),
         ("echo Etc/UTC > timezone", "UTC"),
+        ("ln -s /missing/zoneinfo/Etc/UTC localtime", "Etc/UTC"),
     ],
 )
 def test_zone_of_localtime_is_named(etc: str, name: str) -> None:
@@ -125,6 +126,10 @@ def test_zone_of_localtime_is_named(etc: str, name: str) -> None:
         "echo Europe/Berlin > timezone",
         "echo 'no zone file' > localtime",
         "mkdir localtime",
+        "ln -s /missing/zoneinfo/Europe/Berlin localtime",
+        "ln -s /missing/zoneinfo/Europe/Berlin localtime; echo Europe/Berlin > timezone",
+        f"ln -s {ZONES}/Europe/Nowhere localtime",
+        "ln -s localtime localtime",
         "ln -s localtime localtime; echo Europe/Berlin > timezone",
     ],
 )

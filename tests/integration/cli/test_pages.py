@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 
+from popug_cli.billing import queries as billing_queries
 from popug_cli.bus import queries as bus_queries
+from popug_cli.cli.commands.money import balance_history
+from popug_cli.cli.commands.money.balance_history import fetch_statement
 from popug_cli.cli.commands.operations import events
 from popug_cli.cli.commands.tasks import task_list
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.base import Message
+from popug_cli.messages.billing import GetStatement
 from popug_cli.messages.bus import ListEvents
 from popug_cli.messages.tasks import AddTask, ExportTasks, ListTasks, StatusFilter, TaskSort
 from popug_cli.tasks import queries as task_queries
@@ -31,7 +35,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
 @pytest.fixture
 def context(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a context whose answers have at most ``MAX_ROWS`` rows; it counts the requests."""
-    for module in (bus_queries, task_queries, events):
+    for module in (billing_queries, bus_queries, task_queries, balance_history, events):
         monkeypatch.setattr(module, "MAX_ANSWER_ROWS", MAX_ROWS)
     context = SimpleNamespace(requests=0)
 
@@ -76,10 +80,29 @@ def test_events_are_listed_page_by_page(context: Any, limit: int | None) -> None
     assert [event["data"]["number"] for event in found] == [*range(1, 1 + min(limit or TASKS, TASKS))]
 
 
+@pytest.mark.parametrize("limit", [None, 1, 2**60])
+@pytest.mark.parametrize("offset", [0, 3, 8, 10, 2**60])
+def test_part_of_a_statement_has_the_same_balances(company: InProcess, limit: int | None, offset: int) -> None:
+    whole = company.act("kesha", GetStatement())
+    part = company.act("kesha", GetStatement(limit=limit, offset=offset))
+    assert part.entries == whole.entries[offset:][:limit]
+    assert (part.opening_balance_cents, part.closing_balance_cents) == (0, whole.entries[-1].balance_cents)
+    assert len(whole.entries) == TASKS
+
+
+def test_statement_is_fetched_page_by_page(context: Any, company: InProcess) -> None:
+    statement = fetch_statement(context.backends.perform, GetStatement(username="kesha"))
+    assert [entry.task and entry.task.number for entry in statement.entries] == [*range(1, 11)]
+    assert statement.closing_balance_cents == statement.entries[-1].balance_cents
+    assert context.requests == 4
+
+
 def test_one_answer_is_bounded(context: Any) -> None:
     assert len(context.backends.perform(ListTasks(limit=2**60)).tasks) == MAX_ROWS
     assert len(context.backends.perform(ExportTasks(limit=2**60)).tasks) == MAX_ROWS
     assert len(context.backends.perform(ListEvents(limit=2**60)).events) == MAX_ROWS
+    assert len(context.backends.perform(GetStatement(username="kesha", limit=2**60)).entries) == MAX_ROWS
+    assert len(context.backends.perform(GetStatement(username="kesha")).entries) == MAX_ROWS
 
 
 @pytest.mark.parametrize("field", ["type", "subject", "actor"])

@@ -72,3 +72,5 @@ def test_value_after_an_equals_sign_is_completed(session: ShellSession) -> None:
 def test_words_are_completed_in_the_middle_of_a_line(session: ShellSession) -> None:
     assert session.called_with("popug tasks expo") == ["tasks", "export"]
     assert session.called_with("popug tasks list --status=open --al") == ["tasks", "list", "--status=open", "--all"]
+    assert session.called_with("popug --server=http://localhost:80 tasks expo")[1:] == ["tasks", "export"]
+    assert session.called_with("popug --server http://localhost:80 tasks expo")[2:] == ["tasks", "export"]

@@ -140,3 +140,18 @@ def test_invalid_hour_and_missing_company_are_refused(tmp_path: Path, capsys: py
     assert run_popug(["--home", str(tmp_path), "scheduler", "--at", "24:00"]) == 2
     assert run_popug(["--home", str(tmp_path), "scheduler"]) == 3
     assert capsys.readouterr().out == ""
+
+
+def test_scheduler_continues_without_a_reader_of_its_reports(company: InProcess) -> None:
+    """The lock lets the run, and so its report, wait until the reader has gone."""
+    with started(company.root, patch=NO_GRACE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        with held(company, "popug"):
+            assert process.stdout.readline()
+            process.stdout.close()
+        assert "could not be printed: Broken pipe." in process.stderr.readline()
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.stderr.read() == ""

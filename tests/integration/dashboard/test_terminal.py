@@ -23,6 +23,38 @@ HEADING = b"My open tasks: none."
 IGNORE_HANG_UP = (
     "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
 )
+ROOT = Path(__file__).parents[3]
+# Before the function is called, the process says so and waits until it is released.
+HOLD = """
+import importlib.abc, importlib.machinery, operator, os, sys, time
+from pathlib import Path
+
+class Holder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "{module}":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+
+        def execute_and_patch(module):
+            execute(module)
+            owner, function = "{function}".split(".")
+            original = getattr(getattr(module, owner), function)
+
+            def held(*words, **options):
+                Path(os.environ["REACHED"]).touch()
+                while not os.path.exists(os.environ["RELEASED"]):
+                    time.sleep(0.02)
+                return original(*words, **options)
+
+            setattr(getattr(module, owner), function, held)
+
+        spec.loader.exec_module = execute_and_patch
+        return spec
+
+sys.meta_path.insert(0, Holder())
+"""
 
 
 class Screen:
@@ -83,6 +115,40 @@ def test_dashboard_ends_when_its_terminal_vanishes(screen: Screen) -> None:
     screen.read_until(HEADING)
     screen.vanish()
     assert screen.process.wait(LIMIT_SECONDS) == 0
+
+
+@pytest.mark.parametrize("moment", ["before the watch starts", "before the dashboard draws"])
+def test_dashboard_ends_when_its_terminal_vanishes_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Hold the process at that moment, while its terminal vanishes without SIGHUP."""
+    company = company_at(tmp_path / "home")
+    company.clock.instant = SystemClock().now()
+    reached, released = tmp_path / "reached", tmp_path / "released"
+    module, function = {
+        "before the watch starts": ("popug_cli.dashboard.terminal_watch", "TerminalWatch.__init__"),
+        "before the dashboard draws": ("textual.drivers.linux_driver", "LinuxDriver.start_application_mode"),
+    }[moment]
+    (tmp_path / "sitecustomize.py").write_text(HOLD.format(module=module, function=function))
+    for name, value in {
+        "POPUG_HOME": company.root,
+        "POPUG_TOKEN": company.act("boss", IssueToken(username="kesha", ttl_seconds=86400)).token,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+        "REACHED": reached,
+        "RELEASED": released,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    screen = Screen(ignores_hang_up=True)
+    try:
+        give_up_at = monotonic() + 2 * LIMIT_SECONDS
+        while not reached.exists():
+            assert monotonic() < give_up_at
+            time.sleep(0.02)
+        screen.vanish()
+        released.touch()
+        assert screen.process.wait(LIMIT_SECONDS) == 0
+    finally:
+        screen.close()
 
 
 def test_dashboard_ends_on_signal_after_its_terminal_vanished(screen: Screen) -> None:

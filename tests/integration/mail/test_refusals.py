@@ -131,6 +131,16 @@ def test_one_refused_receiver_of_many_fails(post: Post, popug: Popug, room: Mail
     assert "1 mail was rejected permanently" in err
 
 
+def test_policy_that_begins_within_a_run_keeps_mail_queued(post: Post, popug: Popug, room: MailCompany) -> None:
+    post.mood.to_mail = ["250 taken", "250 taken", *["554 5.7.1 daily quota is used up"] * 3]
+    code, out, err = popug("close-day", "--json")
+    assert (code, json.loads(out)["mail"]) == (0, {"sent": 2, "queued": 3, "failed": 0})
+    assert "daily quota" in err
+    post.mood.to_mail = ["550 no", "250 taken", "550 no"]
+    again = json.loads(popug("mail", "send", "--json")[1])
+    assert (again["sent"], again["queued"], again["failed"]) == (1, 0, 2)
+
+
 def test_unknown_receivers_fail_though_all_are_refused(post: Post, popug: Popug, room: MailCompany) -> None:
     post.mood.to_all_receivers = "550 5.1.1 User unknown in relay recipient table"
     assert popug("mail", "send")[0] == 0
@@ -149,6 +159,14 @@ def test_unknown_receivers_fail_though_all_are_refused(post: Post, popug: Popug,
         ("554 spam", Blame.UNCLEAR),
         ("552 5.2.2 mailbox full", Blame.RECEIVER),
         ("550", Blame.UNCLEAR),
+        ("550 5.1.1 Your HELO name is invalid", Blame.SETUP),
+        ("550 5.1.1 authentication required for relay", Blame.SETUP),
+        ("550-Verification failed for <popug@localhost> No Such User Here Sender verify failed", Blame.SETUP),
+        ("550 Sender domain does not exist", Blame.SETUP),
+        ("553 5.1.8 <popug@localhost>: Sender address rejected: Domain not found", Blame.SETUP),
+        ("550 5.1.2 relaying denied", Blame.SETUP),
+        ("550 5.1.1 User unknown in relay recipient table", Blame.RECEIVER),
+        ("550 5.1.1 The account does not exist. The sender should check the address", Blame.RECEIVER),
     ],
 )
 def test_reply_is_blamed_on_setup_receiver_or_neither(reply: str, blame: Blame) -> None:

@@ -107,7 +107,17 @@ def test_server_that_says_421_gets_rest_over_new_connection(post: Post, open_roo
 @pytest.mark.parametrize("limit", [1, 2])
 @pytest.mark.parametrize(
     ("words", "to"),
-    [("421 4.7.0 too many", "MAIL"), ("421 bye", "RCPT"), ("421 bye", "DATA"), ("", "MAIL"), ("", "RCPT"), ("", "")],
+    [
+        ("421 4.7.0 too many", "MAIL"),
+        ("421 bye", "RCPT"),
+        ("421 bye", "DATA"),
+        ("421 bye", "."),
+        ("", "MAIL"),
+        ("", "RCPT"),
+        ("", ""),
+        ("452 4.5.3 too many in one session", "MAIL"),
+        ("550 5.7.0 too many in one session", "MAIL"),
+    ],
 )
 def test_hang_up_between_mails_costs_no_mail_its_turn(
     post: Post, open_room: Open, limit: int, words: str, to: str

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -103,6 +104,30 @@ def test_logins_of_many_devices_are_limited(server: RunningServer) -> None:
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
 
 
+def test_many_devices_of_one_user_shut_out_no_other(server: RunningServer) -> None:
+    def log_in_as(name: str, password: str, **more: str) -> Answer:
+        return server.post("identity/log_in", {"username": name, "password": password} | more)
+
+    def guess_until_stopped(device_token: str) -> None:
+        while not stop.is_set():
+            log_in_as("kesha", "wrong guess", device_token=device_token)
+
+    own_device = log_in_as("ada", PASSWORD).document["device_token"]
+    devices = [log_in(server).document["device_token"] for _ in range(20)]
+    stop = threading.Event()
+    threads = [threading.Thread(target=guess_until_stopped, args=(token,)) for token in devices]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(1)  # until the guesses wait
+        statuses = [log_in_as("ada", PASSWORD, device_token=own_device).status for _ in range(3)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert statuses == [200] * 3
+
+
 def test_known_device_logs_in_during_guesses_by_others(server: RunningServer) -> None:
     device_token = log_in(server).document["device_token"]
     statuses = [log_in(server, "wrong guess").status for _ in range(9)]
@@ -148,6 +173,38 @@ def test_unfinished_bodies_take_no_memory(server: RunningServer, route: bytes, f
             client.close()
 
 
+@pytest.mark.parametrize("route", [b"tasks/add_task", b"tasks/import_tasks"])
+def test_unfinished_bodies_of_a_user_take_little_memory(
+    server: RunningServer, company: ServerFixture, route: bytes
+) -> None:
+    token = company.tokens["kesha"].encode()
+    head = POST % route + b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n" % (token, BODY_BYTES)
+    before = memory_bytes(server)
+    clients = [connect(server) for _ in range(FLOOD)]
+    try:
+        for client in clients:
+            client.setblocking(False)
+            client.sendall(head)
+        for _ in range(20):
+            for client in clients:
+                send_what_fits(client)
+            time.sleep(0.05)
+        assert memory_bytes(server) - before < FLOOD * BODY_BYTES / 3
+        assert server.request("GET", "/healthz").status == 200
+        body = {"title": "x" * 20_000}
+        assert server.post("tasks/add_task", body, company.tokens["ada"]).status == 422, (
+            "another peer has its own slots"
+        )
+    finally:
+        for client in clients:
+            client.close()
+
+
+def send_what_fits(client: socket.socket) -> None:
+    with suppress(BlockingIOError, ConnectionError):
+        client.send(b"x" * (BODY_BYTES // 20 - 1))
+
+
 @pytest.mark.parametrize(
     ("route", "token", "status"),
     [
@@ -168,9 +225,22 @@ def test_request_is_refused_before_its_body(server: RunningServer, route: bytes,
 
 
 @pytest.mark.parametrize("method", [b"POST", b"GET"])
-def test_two_lengths_close_the_connection(server: RunningServer, company: ServerFixture, method: bytes) -> None:
+@pytest.mark.parametrize(
+    ("query", "more"),
+    [
+        (b"", b""),
+        (b"?" + b"x" * 9_000, b""),
+        (b"", b"X-Long: " + b"x" * 33_000 + b"\r\n"),
+        (b"", b"Origin: http://127.0.0.1\r\nOrigin: http://other\r\n"),
+    ],
+    ids=["alone", "long target", "large headers", "duplicate header"],
+)
+def test_two_lengths_close_the_connection(
+    server: RunningServer, company: ServerFixture, method: bytes, query: bytes, more: bytes
+) -> None:
     token = company.tokens["kesha"].encode()
-    head = POST.replace(b"POST", method) % b"tasks/list_tasks" + b"Authorization: Bearer " + token + b"\r\n"
+    head = POST.replace(b"POST", method) % (b"tasks/list_tasks" + query) + b"Authorization: Bearer " + token + b"\r\n"
+    head += more
     lengths = b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
     with connect(server) as client:
         client.sendall(head + lengths + b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")

@@ -167,6 +167,20 @@ def test_export_of_killed_command_is_named_and_removed(place: Place) -> None:
     assert place.hidden() == []
 
 
+@pytest.mark.parametrize("arguments", [["doctor"], ["backup"], ["events", "replay", "--verify"]])
+def test_rebuilt_read_model_is_gone_after_a_kill(place: Place, arguments: list[str]) -> None:
+    directory = place.folder / "tmp"
+    directory.mkdir()
+    patch = f"""
+os.environ["TMPDIR"] = {str(directory)!r}
+from popug_cli.app.workflows import replay
+from popug_cli.audit import ledger_checks
+replay.differences = ledger_checks.differences = die
+"""
+    place.run(*arguments, patch=patch)
+    assert list(directory.iterdir()) == []
+
+
 def test_running_process_keeps_its_files(place: Place) -> None:
     with (
         temporary.temporary_directory(place.home) as directory,

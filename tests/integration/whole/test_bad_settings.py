@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,47 @@ def test_bad_file_stops_only_what_needs_it(home: Path, content: bytes, capsys: p
         assert error["code"] == "invalid_setting"
         assert str(home / "config.toml") in error["message"]
         assert "config show" not in error["hint"]
+
+
+def put_directory(file: Path) -> None:
+    file.mkdir()
+
+
+def put_pipe(file: Path) -> None:
+    os.mkfifo(file)
+
+
+def put_loop(file: Path) -> None:
+    file.symlink_to(file.name)
+
+
+def put_link_below_a_file(file: Path) -> None:
+    file.symlink_to("popug.db/config.toml")
+
+
+@pytest.mark.parametrize("put", [put_directory, put_pipe, put_loop, put_link_below_a_file])
+def test_what_is_not_a_file_stops_only_what_needs_it(
+    home: Path, put: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(home / "config.toml")
+    for words in WORKING:
+        assert run([*words, "--json"]) == 0, words
+        assert str(home / "config.toml") in capsys.readouterr().err, words
+    for words in (["balance"], ["config", "set", "mail.smtp_port", "2525"]):
+        assert run([*words, "--json"]) == 2, words
+        error = json.loads(capsys.readouterr().err.splitlines()[-1])["error"]
+        assert error["code"] == "invalid_setting"
+        assert f"mv {home / 'config.toml'} " in error["hint"]
+
+
+def test_link_into_a_missing_directory_is_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "config.toml").symlink_to(home.parent / "dotfiles" / "popug.toml")
+    assert run(["balance"]) == 0
+    assert run(["config", "set", "mail.smtp_port", "2525", "--json"]) == 2
+    assert f"mkdir -p {home.parent / 'dotfiles'}" in json.loads(capsys.readouterr().err)["error"]["hint"]
+    (home.parent / "dotfiles").mkdir()
+    assert run(["config", "set", "mail.smtp_port", "2525"]) == 0
+    assert (home.parent / "dotfiles" / "popug.toml").exists()
 
 
 def test_config_set_repairs_the_bad_value(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

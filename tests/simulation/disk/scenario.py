@@ -191,7 +191,8 @@ def fresh(source: Path, target: Path) -> Path:
     session = target / "session.json"
     if session.exists():  # it names a home by its path
         tokens = json.loads(session.read_text(encoding="utf-8"))
-        session.write_text(json.dumps({str(target / "home"): token for token in tokens.values()}), encoding="utf-8")
+        [token] = [token for place, token in tokens.items() if not place.startswith("device ")]
+        session.write_text(json.dumps({str(target / "home"): token}), encoding="utf-8")
     return target
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from popug_cli.cli.commands.money.balance_history import balances_by_day, history_table
+from popug_cli.cli.commands.money.balance_history import balances_by_day, fetch_statement, history_table
 from popug_cli.cli.context import CommandContext, add_commands, command
 from popug_cli.cli.input.dates import company_today, day_option, parse_date, parse_day_or_time, parse_time
 from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
@@ -93,7 +93,7 @@ def statement(
         to_date=day_option(context, last),
         as_of_time=None if as_of is None else parse_time(as_of),
     )
-    answer = context.backends.perform(message)
+    answer = fetch_statement(context.backends.perform, message)
     context.screen.show(answer, lambda: _statement_blocks(context, answer))
 
 

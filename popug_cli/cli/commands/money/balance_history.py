@@ -1,5 +1,6 @@
-"""A balance day by day, computed from the statement."""
+"""The whole statement, and a balance day by day, computed from it."""
 
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
 import msgspec
@@ -8,7 +9,8 @@ from popug_cli.cli.context import CommandContext
 from popug_cli.cli.output.blocks import Column, Table
 from popug_cli.kernel import charts
 from popug_cli.kernel.money import format_cents
-from popug_cli.messages.billing import GetStatement
+from popug_cli.messages.base import MAX_ANSWER_ROWS
+from popug_cli.messages.billing import GetStatement, Statement
 
 CHART_WIDTH = 24
 
@@ -21,6 +23,16 @@ class DayBalance(msgspec.Struct, frozen=True):
     change_cents: int
 
 
+def fetch_statement(perform: Callable[[GetStatement], Statement], message: GetStatement) -> Statement:
+    """Return all entries that a message asks for; one answer has at most ``MAX_ANSWER_ROWS``."""
+    page = perform(message)
+    entries = [*page.entries]
+    while len(page.entries) == MAX_ANSWER_ROWS:
+        page = perform(msgspec.structs.replace(message, offset=message.offset + len(entries)))
+        entries += page.entries
+    return msgspec.structs.replace(page, entries=entries)
+
+
 def balances_by_day(
     context: CommandContext,
     username: str | None,
@@ -30,9 +42,8 @@ def balances_by_day(
 ) -> list[DayBalance]:
     """Return the balance at the end of each of ``days`` days up to ``last``."""
     first = date.fromordinal(max(1, (last - timedelta(days=days - 1)).toordinal()))
-    statement = context.backends.perform(
-        GetStatement(username=username, from_date=first, to_date=last, as_of_time=as_of)
-    )
+    message = GetStatement(username=username, from_date=first, to_date=last, as_of_time=as_of)
+    statement = fetch_statement(context.backends.perform, message)
     end_balances = {entry.business_date: entry.balance_cents for entry in statement.entries}
     daily_balances, balance_cents = list[DayBalance](), statement.opening_balance_cents
     for day in context.backends.active.calendar.days(first, last):

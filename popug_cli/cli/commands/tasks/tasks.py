@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from popug_cli.cli.commands.tasks import task_list
+from popug_cli.cli.commands.tasks.task import counts_for_note
 from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.input.import_lines import open_import, warn_of_ignored_fields
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
@@ -65,7 +66,8 @@ def shuffle(
         shuffle,
         lambda: [
             f"Shuffled {counted(shuffle.task_count, 'task')}"
-            f" among {counted(shuffle.candidates_count, 'person', 'people')}.",
+            f" among {counted(shuffle.candidates_count, 'person', 'people')}"
+            f"{counts_for_note(context) if shuffle.task_count else ''}.",
             Hint(f"Anyone can check the draws: popug tasks verify {shuffle.shuffle_id}"),
         ],
     )
@@ -106,7 +108,7 @@ def import_(
     with open_import(file, NewTask, plain_field="title") as lines:
         result = context.backends.perform(ImportTasks(lines=lines, again=again))
     answer = msgspec.to_builtins(result) | {"ignored_fields": [*lines.unknown_fields]}
-    context.screen.show(answer, lambda: _import_blocks(result, file))
+    context.screen.show(answer, lambda: _import_blocks(result, file, counts_for_note(context)))
     warn_of_ignored_fields(context, lines)
     for taken in result.taken[:MAX_TAKEN_SHOWN]:
         context.printer.warn(_taken_sentence(taken))
@@ -163,9 +165,9 @@ def _fairness_blocks(answer: Fairness) -> Iterator[Block]:
     yield f"p = {answer.p_value:.3f}: a fair draw is at least this uneven in {answer.p_value:.1%} of cases."
 
 
-def _import_blocks(result: TaskImportResult, file: str) -> Iterator[Block]:
-    """Yield what an import did, and how to import the lines that it skipped."""
-    imported = counted(result.imported, "task") if result.imported else "nothing"
+def _import_blocks(result: TaskImportResult, file: str, note: str) -> Iterator[Block]:
+    """Yield what an import did, with a note on its business date, and how to import the lines that it skipped."""
+    imported = f"{counted(result.imported, 'task')}{note}" if result.imported else "nothing"
     known_count = result.skipped - result.taken_count
     skipped = [
         *_count_lines(known_count, "that was imported before", "that were imported before"),
@@ -178,7 +180,8 @@ def _import_blocks(result: TaskImportResult, file: str) -> Iterator[Block]:
     else:
         yield f"Imported {imported}; skipped {' and '.join(skipped)}." if skipped else f"Imported {imported}."
     if known_count:
-        yield Hint(f"To import them again: popug tasks import {shlex.quote(file)} --again")
+        path = f"./{file}" if file.startswith("-") and file != "-" else file
+        yield Hint(f"To import every line again: popug tasks import {shlex.quote(path)} --again")
 
 
 def _count_lines(number: int, one: str, many: str) -> list[str]:

@@ -1,0 +1,75 @@
+"""The inbox: which of its events each consumer has done, as ranges of log positions.
+
+A range covers every position between its first and its last one; the consumer's events among them are done. Events of
+other types may lie between them. Ranges of one consumer neither overlap nor meet. A parked event is in no range until
+it is done, and a dropped one is never in a range.
+"""
+
+from collections.abc import Sequence
+
+from popug_cli.bus.context import Context
+from popug_cli.bus.log import StoredEvent
+from popug_cli.bus.publisher import MAX_POSITION
+
+SELECT_RANGE_BEFORE = (
+    "SELECT first_sequence, last_sequence FROM bus_inbox WHERE consumer = :consumer AND first_sequence <= :sequence"
+    " ORDER BY first_sequence DESC LIMIT 1"
+)
+
+
+def mark_done(context: Context, consumer: str, first: int, last: int) -> None:
+    """Record that the consumer has done its events from ``first`` to ``last``, except parked and dropped ones.
+
+    Do nothing if ``last`` is before ``first``. Call it in the transaction of the effects.
+    """
+    if last < first:
+        return
+    connection = context.connection
+    before = connection.select_one(SELECT_RANGE_BEFORE, consumer=consumer, sequence=first)
+    if before and before[1] >= first - 1:
+        first, last = before[0], max(last, before[1])
+    met = {"consumer": consumer, "first": first, "last": min(last + 1, MAX_POSITION)}
+    among = "FROM bus_inbox WHERE consumer = :consumer AND first_sequence BETWEEN :first AND :last"
+    last = max(last, connection.scalar(f"SELECT max(last_sequence) {among}", **met) or last)
+    connection.execute(f"DELETE {among}", **met)
+    statement = (
+        "SELECT sequence FROM bus_set_aside WHERE consumer = :consumer AND sequence BETWEEN :first AND :last"
+        " ORDER BY sequence"
+    )
+    parked = connection.column(statement, consumer=consumer, first=first, last=last)
+    starts, ends = [first, *(sequence + 1 for sequence in parked)], [*(sequence - 1 for sequence in parked), last]
+    connection.insert_many(
+        "INSERT INTO bus_inbox (consumer, first_sequence, last_sequence) VALUES (?, ?, ?)",
+        [(consumer, start, end) for start, end in zip(starts, ends, strict=True) if start <= end],
+    )
+
+
+def processed_sequences(context: Context, consumer: str, rows: Sequence[StoredEvent]) -> set[int]:
+    """Return the positions of those of the rows, in log order, whose event the consumer has done or dropped."""
+    if not rows:
+        return set()
+    span = {"consumer": consumer, "first": rows[0][0], "last": rows[-1][0]}
+    ranges = context.connection.select(
+        "SELECT first_sequence, last_sequence FROM bus_inbox WHERE consumer = :consumer AND first_sequence <= :last"
+        " AND first_sequence >= coalesce((SELECT max(first_sequence) FROM bus_inbox"
+        " WHERE consumer = :consumer AND first_sequence <= :first), :first)"
+        " AND last_sequence >= :first ORDER BY first_sequence",
+        **span,
+    )
+    dropped = context.connection.column(
+        "SELECT sequence FROM bus_set_aside WHERE consumer = :consumer AND sequence BETWEEN :first AND :last"
+        " AND state = 'dropped'",
+        **span,
+    )
+    return _within(ranges, [sequence for sequence, *_ in rows]) | set(dropped)
+
+
+def _within(ranges: Sequence[tuple[int, int]], positions: Sequence[int]) -> set[int]:
+    """Return the positions that a range covers; both are in ascending order."""
+    covered, index = set[int](), 0
+    for position in positions:
+        while index < len(ranges) and ranges[index][1] < position:
+            index += 1
+        if index < len(ranges) and ranges[index][0] <= position:
+            covered.add(position)
+    return covered
