@@ -23,7 +23,7 @@ from popug_cli.platform.temporary import unnamed_file
 MAX_LINE_BYTES = 1024 * 1024
 MAX_UNKNOWN_FIELDS = 20
 MAX_NAME_CHARACTERS = 60  # of an unknown field
-HEAD_BYTES = 512  # where the encoding of a file is looked for
+HEAD_BYTES = 4  # they tell the encoding of a file
 NOT_UTF_8 = "it is not in UTF-8, in which the file must be saved"
 JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
 CSV_SUFFIXES = {".csv", ".tsv"}
@@ -213,15 +213,13 @@ def open_import(source: str, line_type: type[Line], *, plain_field: str | None =
 def _utf_16_encoding(head: bytes) -> str | None:
     """Return the encoding of a file in UTF-16, or None for others.
 
-    Without a byte order mark, zero bytes show it: each is half of an ASCII character, and most characters are ASCII. In
-    UTF-8 a zero byte is a stray one, which no title may have.
+    Without a byte order mark, two ASCII characters at its beginning show it: every second byte is zero. A single zero
+    byte in UTF-8 is a stray one, which no title may have.
     """
     if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return "utf-16"
-    at_even, at_odd = head[::2].count(0), head[1::2].count(0)
-    if (at_even and at_odd) or max(at_even, at_odd) * 4 <= len(head):
-        return None
-    return "utf-16-be" if at_even else "utf-16-le"
+    zeros = [place for place, byte in enumerate(head) if byte == 0]
+    return "utf-16-be" if zeros == [0, 2] else "utf-16-le" if zeros == [1, 3] else None
 
 
 def warn_of_ignored_fields(context: CommandContext, lines: ImportLines[Line]) -> None:
