@@ -1,4 +1,4 @@
-"""The one place that wires a company together; importing it does nothing."""
+"""The one place that wires the parts of a company together; importing it has no side effects."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -32,12 +32,13 @@ def open_runtime(
     accept_invalid_settings: bool = False,
     warn: Callable[[str], None] = lambda sentence: None,
 ) -> Runtime:
-    """Open the company in ``home`` and return its wired parts. ``warn`` receives what killed processes left behind.
+    """Open the company in ``home`` and return its wired parts.
 
-    With ``accept_invalid_settings``, settings with an invalid value have their defaults.
+    ``warn`` receives a sentence for each file that a killed process left. With ``accept_invalid_settings``, settings
+    with an invalid value have their defaults.
 
-    Raise ``not_initialised`` if there is none, ``foreign_owner`` if another account owns it, ``unknown_time_zone``, or
-    an error of the file system, the schema version or the settings.
+    Raise ``not_initialised`` if ``home`` has no company, ``foreign_owner`` if another account owns it,
+    ``unknown_time_zone``, or an error of the file system, the schema version or the settings.
     """
     home_owner.check_owner(home.root)
     for sentence in temporary_home.clear(home):
@@ -69,7 +70,7 @@ def open_runtime(
 def found_company(
     home: Home, time_zone: str, *, clock: Clock | None = None, randomness: RandomSource | None = None
 ) -> None:
-    """Create the home and its database, or leave a company that exists as it is."""
+    """Create the home and its database; leave an existing company unchanged."""
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
     load_zone(time_zone)
     home_owner.check_place(home.root)
@@ -106,7 +107,7 @@ def not_initialised(home: Home) -> NotFound:
 
 
 def consumers() -> tuple[Consumer, ...]:
-    """Return the subscriptions of all modules, in the order in which they best process a command's events."""
+    """Return the subscriptions of all modules, in the order of ``CONSUMING_MODULES``."""
     return tuple(consumer_of(module) for module in CONSUMING_MODULES)
 
 

@@ -45,8 +45,8 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 OnWrite = Callable[[Context, Any], None]
 FOLLOW_POLL_SECONDS = 0.5
-TURN_SECONDS = 0.01  # in which other threads begin their commands
-# These show or repair what is wrong, so they work with defaults instead of invalid settings.
+YIELD_SECONDS = 0.01  # gives other threads the time to begin their commands
+# These messages show or repair a broken company, so they use defaults in place of invalid settings.
 WORK_WITH_INVALID_SETTINGS: tuple[type[Message[Any]], ...] = (ShowSettings, SetSetting, CheckHealth, BackUp)
 WARN_OF_SETTINGS_THEMSELVES: tuple[type[Message[Any]], ...] = (ShowSettings, SetSetting)
 Authenticate = Callable[[str, Runtime], Principal]
@@ -202,7 +202,7 @@ class LocalBackend:
                 partial(run_consumers, include_not_due=include_not_due), force=include_not_due
             )
             while completely and not result.complete and not result.errors:
-                sleep(TURN_SECONDS)
+                sleep(YIELD_SECONDS)
                 result.add(self._coordinator.catch_up(run_consumers, force=True))
         for consumer, failures in result.failures.items():
             self._warn_of_failures(consumer, failures)
@@ -215,9 +215,9 @@ class LocalBackend:
     def write(self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]) -> Result:
         """Authorize a message and call ``handle`` in one write transaction; return its result.
 
-        First the message's module processes all earlier events that it consumes. A command with a token makes its own
-        changes through here, so a token that was revoked a moment ago changes nothing. Operator's commands and records
-        of work already done (mails sent, summaries queued) may use ``Runtime.writing``.
+        First the message's module processes all earlier events that it consumes. A command with a token makes its
+        changes through this method, so a token that was revoked a moment ago changes nothing. The operator's commands
+        and records of finished work (mails sent, summaries queued) may use ``Runtime.writing``.
         """
         with self._coordinator.command():
             return self._write(DECLARATIONS[type(message)], message, principal, handle)
@@ -253,8 +253,8 @@ class LocalBackend:
     def _command(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
         """Perform a command in one transaction, run the consumers, and return the answer.
 
-        The command waits for all the work that it causes, such as that of a large import. It does only a part of the
-        work that earlier commands left.
+        The command waits until the consumers have processed all events that it causes, as in a large import. Of the
+        events that earlier commands left, it processes only a part.
 
         A handler may return a query, whose answer is then the command's. Or it returns an error, which is raised after
         the commit, so that its changes (such as a count of failed logins) are kept.
@@ -283,7 +283,7 @@ class LocalBackend:
         return self._answer(handler, message, principal)
 
     def _answer(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
-        """Answer a query that was authorized before, itself or as the answer of a command."""
+        """Answer a query without authorization: either it or the command that returned it was authorized before."""
         with self.runtime.reading(principal) as context:
             return handler.function(message, context)  # type: ignore[no-any-return]
 
@@ -303,7 +303,7 @@ class LocalBackend:
                 authorize(principal, declaration, message, context)
 
     def authenticate(self, message: Message[Any], token: str | None, actor: Principal = OPERATOR) -> Principal:
-        """Return the sender of a message, without a look into the database; raise the errors of a token (exit 4)."""
+        """Return the sender of a message, without reading the database; raise the errors of a token (exit 4)."""
         access = DECLARATIONS[type(message)].access
         if access is Access.PUBLIC:
             return ANONYMOUS

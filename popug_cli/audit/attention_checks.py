@@ -1,4 +1,4 @@
-"""Checks of work that is not done: closes, mail, hooks, parked events. They need attention, but break no invariant."""
+"""Checks for unfinished work: closes, mail, hooks, parked events. It needs attention, but breaks no invariant."""
 
 from datetime import timedelta
 
@@ -41,7 +41,7 @@ def failed_mail(context: Context) -> Check:
 
 
 def unsent_mail(context: Context) -> Check:
-    """Report queued mails that the set-up stops, or that could not be sent for two hours."""
+    """Report queued mails that the mail settings stop, or that could not be sent for two hours."""
     unsent, held = count_unsent(context)
     error = _mail_error(context) if unsent > held else None
     if error is None:
@@ -77,7 +77,7 @@ def overdue_days(context: Context) -> Check:
 
 
 def parked_events(context: Context) -> Check:
-    """Report the events that consumers have parked; dead letters need attention, because only a person retries them."""
+    """Report the events that consumers have parked; dead letters need attention: only an operator can retry them."""
     rows = context.connection.select(
         "SELECT consumer, state, count(*) FROM bus_set_aside GROUP BY consumer, state ORDER BY consumer, state"
     )

@@ -87,7 +87,7 @@ def read_models(context: Context) -> Check:
 def _entry_mismatches(context: Context) -> Iterator[str]:
     columns = ", ".join(ENTRY_FIELDS).replace("user_id", "employee_id")
     stored = stream_rows(context, f"SELECT {columns} FROM billing_entries ORDER BY position")
-    for entry, posted in zip_longest(stored, _posted(context)):
+    for entry, posted in zip_longest(stored, _posted_entries(context)):
         if entry != posted:
             yield f"entry {(entry or posted or UNREADABLE_ENTRY)[0]} ({_differing_fields(entry, posted)})"
 
@@ -105,16 +105,16 @@ def _differing_fields(entry: Row | None, posted: Row | None) -> str:
     )
 
 
-def _posted(context: Context) -> Iterator[Row]:
+def _posted_entries(context: Context) -> Iterator[Row]:
     """Yield every entry as its ``entry_posted`` published it, in the order of the log."""
     stored_date = cache(date.isoformat)
     for sequence, event in read_events(context, EntryPosted):
-        yield UNREADABLE_ENTRY if event is None else _fields(event, stored_date)
+        yield UNREADABLE_ENTRY if event is None else _entry_fields(event, stored_date)
         if not sequence % PROGRESS_EVENTS:
             context.progress("Verifying entries", sequence, context.position)
 
 
-def _fields(event: CheckedEvent[EntryPosted], stored_date: Callable[[date], str]) -> Row:
+def _entry_fields(event: CheckedEvent[EntryPosted], stored_date: Callable[[date], str]) -> Row:
     """Return the values of ``ENTRY_FIELDS``."""
     posted = event.data
     return (

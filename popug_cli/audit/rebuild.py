@@ -70,8 +70,8 @@ def tables_of(context: Context, consumer: Consumer) -> list[str]:
 
 def rows_of(connection: Connection, table: str) -> Iterator[Row]:
     """Return every row of a table in the order of its key, fetched while the caller iterates."""
-    keys = connection.select(f"PRAGMA table_info({table})")
-    order = ", ".join(name for place, name in sorted((key, name) for _, name, _, _, _, key in keys) if place)
+    columns = connection.select(f"PRAGMA table_info({table})")
+    order = ", ".join(name for key_index, name in sorted((key, name) for _, name, _, _, _, key in columns) if key_index)
     return connection.stream(f"SELECT * FROM {table} ORDER BY {order}")
 
 

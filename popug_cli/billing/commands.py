@@ -33,7 +33,7 @@ def correct_entry(message: CorrectEntry, context: Context) -> Entry:
     Raise ``invalid_reason``, ``entry_not_found`` or ``not_correctable``.
     """
     reason = validate_reason(message.reason)
-    wrong = _find(message.entry_id, context)
+    wrong = _find_entry(message.entry_id, context)
     kind = reversal_of(choice_of(EntryKind, wrong.kind), message.entry_id, is_corrected=bool(wrong.is_corrected))
     reversal = NewEntry(
         event_id=_posted_event_id(message.entry_id, wrong, context),
@@ -52,7 +52,7 @@ def correct_entry(message: CorrectEntry, context: Context) -> Entry:
     return entry_of(entry_id, context)
 
 
-def _find(entry_id: str, context: Context) -> WrongEntry:
+def _find_entry(entry_id: str, context: Context) -> WrongEntry:
     row = context.connection.select_one(SELECT_ENTRY, entry_id=entry_id) if entry_id.isascii() else None
     if row is None:
         raise entry_not_found(entry_id)

@@ -83,7 +83,7 @@ def _days(context: Context) -> list[date]:
 def _employee_ends(
     employees: Sequence[Any], days: Sequence[date], up_to: int, context: Context
 ) -> Iterator[tuple[str, tuple[date, int]]]:
-    """Yield the name and each day-end balance of each employee, without the entries after ``up_to``."""
+    """Yield the name and each day-end balance of each employee, as if the entries after ``up_to`` did not exist."""
     if not employees:
         return
     balances_of: dict[str, dict[str, int]] = defaultdict(dict)

@@ -74,7 +74,7 @@ def build() -> Any:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    program.callback(invoke_without_command=True)(_run_without_command)
+    program.callback(invoke_without_command=True)(_apply_global_options)
     return typer.main.get_command(program)
 
 
@@ -96,7 +96,7 @@ def _install_completion_script(requested: bool) -> None:
         raise typer.Exit
 
 
-def _run_without_command(
+def _apply_global_options(
     context: typer.Context,
     as_json: JsonOption = False,
     plain: PlainOption = False,

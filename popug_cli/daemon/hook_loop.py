@@ -31,7 +31,7 @@ class HooksStopped(BaseException):
 class HookPoller:
     """Runs due hooks, round after round. Setting `stopping` ends the current round and its running hooks.
 
-    While the last round knew no hook and there is no hooks folder, the company is not opened. The error of a round is
+    If the last round found no hooks and there is no hooks folder, the company is not opened. The error of a round is
     logged if it differs from that of the round before; the next round retries.
     """
 

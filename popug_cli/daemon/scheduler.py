@@ -94,7 +94,7 @@ class ScheduledRun:
         if always_report or has_changed or run.days or run.mail.sent or run.mail.failed or run.backup:
             try:
                 self.show(run)
-            except OSError as error:  # a full disk, or a reader that has gone: the days are closed all the same
+            except OSError as error:  # a full disk or a closed pipe; the days are closed all the same
                 LOG.warning("A report of the scheduler could not be printed: %s.", error.strerror)
         self._last_error, self._needs_confirmation = "", run.next.needs_yes
 
@@ -161,7 +161,7 @@ def run_in_background(open_backend: OpenForScheduler, message: RunDue, show: Sho
     try:
         yield
     finally:
-        signals.put(0)
+        signals.put(0)  # ends the watch thread
         scheduled_run.stopping.set()
         _shut_down(scheduler)
         watch_thread.join(GRACE_SECONDS)
@@ -171,7 +171,7 @@ def run_in_background(open_backend: OpenForScheduler, message: RunDue, show: Sho
 def _build_scheduler(
     scheduled_run: ScheduledRun, time_zone: str, signals: "SimpleQueue[int | BaseException]"
 ) -> "BackgroundScheduler":
-    """Schedule a run now, daily at the hour, and every ``POLL_SECONDS``; one thread executes all.
+    """Schedule a run now, daily at ``at_minute``, and every ``POLL_SECONDS``; one thread executes all runs.
 
     Polling is needed because clocks jump and machines sleep.
     """
@@ -234,7 +234,7 @@ def _reschedule_after_clock_change(scheduler: "BackgroundScheduler", scheduled_r
 
 
 def _poll_trigger() -> "IntervalTrigger":
-    """Return a trigger that starts now. An older one would pause until a clock that was set back passes its start."""
+    """Return a trigger that starts now. After the clock was set back, an older one would pause until its start time."""
     from apscheduler.triggers.interval import IntervalTrigger
 
     return IntervalTrigger(seconds=POLL_SECONDS, timezone=UTC)

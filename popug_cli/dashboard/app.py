@@ -139,10 +139,10 @@ class Dashboard(App[None]):
         self.view.query("FittedTable, VerticalScroll").first().focus()
         self.action_reload()
 
-    def action_turn(self, views: int) -> None:
-        """Show the view that is `views` tabs further."""
+    def action_turn(self, steps: int) -> None:
+        """Show the view that is `steps` tabs further."""
         names = [*self.views]
-        self.action_show(names[(names.index(self.view_name) + views) % len(names)])
+        self.action_show(names[(names.index(self.view_name) + steps) % len(names)])
 
     def action_reload(self) -> None:
         """Reload the view, after the current load if there is one."""
@@ -228,7 +228,7 @@ class Dashboard(App[None]):
             self.show_message(f"{counted(done.task_count, 'task')} shuffled among {people}.")
 
     async def _send(self, message: Message[Answer], progress_text: str = "") -> Answer | None:
-        """Send a message for a key. Return the answer, or show the error and return None."""
+        """Send the message that a key triggers. Return the answer, or show the error and return None."""
         self._is_sending = True
         self.show_message(progress_text)
         try:

@@ -20,7 +20,7 @@ TextCells = Sequence[str]
 class Rows:
     """Column names and rows.
 
-    `flexible_column` is the index of the text column that takes the room that is left. `number_columns` has the
+    `flexible_column` is the index of the text column that takes the remaining width. `number_columns` has the
     indexes of the columns that are shown whole or not at all, aligned to the right.
     """
 
@@ -89,20 +89,20 @@ def fitted_widths(rows: Rows, table_width: int) -> dict[int, int]:
     Text columns are left out from the right until the others fit, then the number columns, but never the first.
     """
     columns = ([name, *(row[index] for row in rows.rows)] for index, name in enumerate(rows.column_names))
-    natural = dict(enumerate(max(plain(text).cell_len for text in column) for column in columns))
+    natural_widths = dict(enumerate(max(plain(text).cell_len for text in column) for column in columns))
     droppable = [
-        *(index for index in reversed(natural) if index not in rows.number_columns | {rows.flexible_column}),
+        *(index for index in reversed(natural_widths) if index not in rows.number_columns | {rows.flexible_column}),
         rows.flexible_column,
-        *(index for index in reversed(natural) if index in rows.number_columns and index),
+        *(index for index in reversed(natural_widths) if index in rows.number_columns and index),
     ]
-    while (widths := _fit(natural, rows, table_width)) is None and droppable:
-        del natural[droppable.pop(0)]
-    return widths or natural
+    while (widths := _fit(natural_widths, rows, table_width)) is None and droppable:
+        del natural_widths[droppable.pop(0)]
+    return widths or natural_widths
 
 
-def _fit(natural: dict[int, int], rows: Rows, table_width: int) -> dict[int, int] | None:
+def _fit(natural_widths: dict[int, int], rows: Rows, table_width: int) -> dict[int, int] | None:
     """Return the widths of the columns if they fit, else None."""
-    widths = natural | ({rows.flexible_column: 0} if rows.flexible_column in natural else {})
+    widths = natural_widths | ({rows.flexible_column: 0} if rows.flexible_column in natural_widths else {})
     room = table_width - SCROLLBAR_CELLS - CELL_PADDING * len(widths) - sum(widths.values())
     if rows.flexible_column not in widths:
         return widths if room >= 0 else None

@@ -66,8 +66,7 @@ def register_first_admin(message: RegisterFirstAdmin, context: Context) -> User:
 def recover_admin(message: RecoverAdmin, context: Context) -> User:
     """Make an existing user an active admin with a new password; also replace an unusable signing key.
 
-    Revoke all tokens of the user.
-    Raise ``user_not_found`` or ``password_too_weak``.
+    Revoke all tokens of the user. Raise ``user_not_found`` or ``password_too_weak``.
     """
     user = users.get(context, message.username)
     rules.check_password(message.password, user.username, user.email)

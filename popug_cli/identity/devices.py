@@ -1,6 +1,6 @@
 """Known devices: a signed token proves that a device has logged in as a user before.
 
-It is no login and permits nothing. A login that presents it has its own count of wrong passwords, so other devices
+It is not a login and permits nothing. A login that presents it has its own count of wrong passwords, so other devices
 cannot lock it out (OWASP, "Device cookies"). Nothing is stored: the signature is the proof.
 """
 

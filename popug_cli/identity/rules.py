@@ -79,7 +79,7 @@ def parse_email(address: str) -> str:
 
 
 def password_digest(password_hash: str | None) -> str:
-    """Return the text that events record about a password hash, so that an exchanged hash is noticed.
+    """Return the text that events record about a password hash, so that a replaced hash is noticed.
 
     It is the SHA-256 of the hash, in hexadecimal. That reveals nothing about the password, because the hash contains a
     random salt of 128 bits, which is not published. Without a hash, it is ``none``.
@@ -106,9 +106,9 @@ def parse_role(role: str) -> Role:
 
 
 def normalize_password(password: str) -> str:
-    """Return the password in Unicode NFKC, so that the keyboard does not matter (NIST SP 800-63B).
+    """Return the password in Unicode NFKC, so that the keyboard's composition does not matter (NIST SP 800-63B).
 
-    A byte order mark in front is the mark of a file or a pipe, and not part of the password.
+    A byte order mark in front comes from a file or a pipe, and is not part of the password.
     """
     return unicodedata.normalize("NFKC", password.removeprefix(BYTE_ORDER_MARK))
 
@@ -187,17 +187,17 @@ def lockout_after(failures: int) -> timedelta:
     if failures <= FAILURES_BEFORE_LOCKOUT:
         return timedelta(0)
     max_seconds = int(MAX_LOCKOUT.total_seconds())
-    counted = failures - FAILURES_BEFORE_LOCKOUT
-    return compute_backoff(counted, first_seconds=FIRST_LOCKOUT_SECONDS, max_seconds=max_seconds)
+    counted_failures = failures - FAILURES_BEFORE_LOCKOUT
+    return compute_backoff(counted_failures, first_seconds=FIRST_LOCKOUT_SECONDS, max_seconds=max_seconds)
 
 
 def is_locked(locked_until: datetime, now: datetime) -> bool:
-    """Return whether a lockout is in force. A longer one than ``MAX_LOCKOUT`` is not: the clock was set back."""
+    """Return whether a lockout is in force. One that is longer than ``MAX_LOCKOUT`` is not: the clock was set back."""
     return now < locked_until <= now + MAX_LOCKOUT
 
 
 def forget_lockouts_before(now: datetime) -> str:
-    """Return the timestamp: a lockout that ended before it is forgotten, with its failures."""
+    """Return the timestamp before which a lockout must have ended to be forgotten, with its failures."""
     return to_rfc3339(now - FAILURE_RETENTION)
 
 

@@ -81,10 +81,10 @@ def foreign_owner(error: ForeignOwnerError) -> Unavailable:
 
 
 def owner_note(path: str | os.PathLike[str]) -> tuple[str, str]:
-    """Return a clause that names the other account that owns a file, and a hint; both empty for an own file.
+    """Return a clause that names the other account that owns a file, and a hint; both empty if this account owns it.
 
-    Earlier versions left such files if one command was run with sudo. If the file cannot be seen, the directory that
-    hides it counts.
+    Earlier versions left such files if one command was run with sudo. If the file is not visible, the note is about the
+    directory that hides it.
     """
     file = Path(path)
     nearest = next((each for each in (file, *file.parents) if os.access(each, os.F_OK)), file)
@@ -106,7 +106,7 @@ def _take_back(file: str) -> str:
 
 def current_directory_deleted() -> InvalidInput:
     """Return the error ``usage`` for a relative path while the current directory does not exist."""
-    sentence = "The current directory does not exist any more, so a relative path leads nowhere."
+    sentence = "The current directory does not exist any more, so a relative path cannot be used."
     return InvalidInput("usage", sentence, hint="Run `cd` to go to another directory, or give an absolute path.")
 
 

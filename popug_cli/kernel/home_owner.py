@@ -1,6 +1,6 @@
-"""Only the account that owns a home opens it, and only in a directory of its own is a home created.
+"""Checks that only its owner opens a home, and that an account creates a home only in a directory of its own.
 
-A file that another account creates there, such as the superuser, locks the owner out. See
+A file that another account, such as the superuser, creates in a home locks the owner out. See
 ``decisions/0046-only-the-owner-of-a-home-opens-it.md``.
 """
 
@@ -98,7 +98,7 @@ def _insecure_directory(root: Path, *, is_shared: bool) -> InvalidInput:
 
 
 def _holds_company(root: Path) -> bool:
-    """Return whether a home has a database; also if this account may not look into it."""
+    """Return whether a home has a database, or may have one because this account may not look into it."""
     try:
         return (root / "popug.db").exists()
     except PermissionError:

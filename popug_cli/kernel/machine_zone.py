@@ -30,10 +30,10 @@ _FIXED_OFFSET_RULE = re.compile(r"(?:[A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)[+-]?[0-9]
 def machine_zone_name() -> str:
     """Return the IANA name of the zone that the C library uses; raise ``needs_time_zone`` if no source is certain."""
     time.tzset()
-    rule = os.environ.get("TZ")
-    name = _name_by_files() if rule is None else _name_by_variable(rule)
+    variable = os.environ.get("TZ")
+    name = _name_by_files() if variable is None else _name_by_variable(variable)
     if not _agrees_with_clock(ZoneInfo(name)):
-        source = LOCALTIME if rule is None else "TZ"
+        source = LOCALTIME if variable is None else "TZ"
         raise _needs_time_zone(f"{source} names {name}, but this machine's clock shows another time.", name)
     return name
 
@@ -41,13 +41,14 @@ def machine_zone_name() -> str:
 def _name_by_files() -> str:
     """Return the name of the zone in /etc/localtime, or UTC without that file; /etc/timezone must not contradict it.
 
-    A link to a file that is missing is read like the file; then the clock, which shows UTC, may contradict it.
+    A dangling link names its zone as well. The C library then uses UTC, so the comparison with the clock fails, unless
+    the zone is UTC.
     """
     recorded = _recorded_name()
-    is_there = os.path.lexists(LOCALTIME)
-    name = _name_of_file(LOCALTIME, preferred=recorded) if is_there else "UTC"
+    exists = os.path.lexists(LOCALTIME)
+    name = _name_of_file(LOCALTIME, preferred=recorded) if exists else "UTC"
     if recorded and not _have_same_rules(ZoneInfo(recorded), ZoneInfo(name)):
-        found = f"{LOCALTIME} is the zone {name}" if is_there else f"{LOCALTIME} is missing, which means UTC"
+        found = f"{LOCALTIME} is the zone {name}" if exists else f"{LOCALTIME} is missing, which means UTC"
         raise _needs_time_zone(f"{found}, but {TIMEZONE_FILE} says {recorded}.", name)
     return name
 
@@ -72,9 +73,9 @@ def _name_by_variable(value: str) -> str:
 
 
 def _name_of_file(file: Path, *, preferred: str = "") -> str:
-    """Return the name of the zone in a file: by its path or a link on the way, else by its rules.
+    """Return the name of the zone in a file: by its path or one to which it links, else by its rules.
 
-    `preferred` is taken if several zones have these rules. Raise ``needs_time_zone``.
+    If several zones have these rules, return `preferred` if it is one of them. Raise ``needs_time_zone``.
     """
     for path in _follow_links(file):
         match = _IN_ZONE_DIRECTORY.search(str(path))
@@ -88,8 +89,8 @@ def _name_of_file(file: Path, *, preferred: str = "") -> str:
     if preferred in names:
         return preferred
     if len(names) != 1:
-        found = ", ".join(names[:MAX_NAMED_ZONES]) or "none that popug knows"
-        raise _needs_time_zone(f"{file} has no name, and it fits several zones or none ({found}).", *names[:1])
+        found = ", ".join(names[:MAX_NAMED_ZONES]) or "no zone that popug knows"
+        raise _needs_time_zone(f"{file} does not name a zone, and its rules fit {found}.", *names[:1])
     return names[0]
 
 
@@ -104,13 +105,15 @@ def _follow_links(file: Path) -> Iterator[Path]:
 
 
 def _names_with_rules(zone: ZoneInfo) -> list[str]:
-    """Return the names of all zones with these rules; only those of countries, if there are any, or only UTC."""
+    """Return the names of the zones with these rules: those in zone.tab if several fit, else only UTC if it fits."""
     now = datetime.now(UTC)
-    now_shown = _shown(zone, now)
+    display_now = _offset_and_abbreviation(zone, now)
     names = sorted(
         name
         for name in available_timezones()
-        if _is_zone(name) and _shown(ZoneInfo(name), now) == now_shown and _have_same_rules(ZoneInfo(name), zone)
+        if _is_zone(name)
+        and _offset_and_abbreviation(ZoneInfo(name), now) == display_now
+        and _have_same_rules(ZoneInfo(name), zone)
     )
     if len(names) > 1 and (of_countries := [name for name in names if name in _zones_of_countries()]):
         return of_countries
@@ -123,16 +126,18 @@ def _have_same_rules(first: ZoneInfo, second: ZoneInfo) -> bool:
         return True
     weeks = (datetime.now(UTC) - FIRST_COMPARED_INSTANT) // WEEK + 52 * 10
     instants = (FIRST_COMPARED_INSTANT + week * WEEK for week in range(weeks, 0, -1))
-    return all(_shown(first, instant) == _shown(second, instant) for instant in instants)
+    return all(
+        _offset_and_abbreviation(first, instant) == _offset_and_abbreviation(second, instant) for instant in instants
+    )
 
 
-def _shown(zone: ZoneInfo, instant: datetime) -> tuple[timedelta | None, str | None]:
+def _offset_and_abbreviation(zone: ZoneInfo, instant: datetime) -> tuple[timedelta | None, str | None]:
     local = instant.astimezone(zone)
     return local.utcoffset(), local.tzname()
 
 
 def _agrees_with_clock(zone: ZoneInfo) -> bool:
-    """Return whether the C library's local time is that of a zone, in each week of last year and the next two."""
+    """Return whether the C library's local time is that of a zone, in each week from a year ago to two years ahead."""
     now = datetime.now(UTC)
     for week in range(-52, 104):
         instant = now + week * WEEK
@@ -143,7 +148,7 @@ def _agrees_with_clock(zone: ZoneInfo) -> bool:
 
 
 def _zones_of_countries() -> frozenset[str]:
-    """Return the zones in zone.tab, which has at least one for each country; old names are not in it."""
+    """Return the names in zone.tab, which has at least one for each country, and no old names."""
     for folder in (*map(Path, TZPATH), resources.files("tzdata.zoneinfo")):
         try:
             text = (folder / "zone.tab").read_text(encoding="utf-8")
@@ -154,7 +159,7 @@ def _zones_of_countries() -> frozenset[str]:
 
 
 def _recorded_name() -> str:
-    """Return the zone that /etc/timezone names, or an empty text if it names none that is known."""
+    """Return the zone that /etc/timezone names, or an empty text if it names no known zone."""
     try:
         lines = TIMEZONE_FILE.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):

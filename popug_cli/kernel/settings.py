@@ -173,7 +173,7 @@ def load_settings(file: Path, environment: Mapping[str, str] = os.environ) -> Se
 def read_settings(file: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Return the defaults, overridden by the file, overridden by the environment; a problem leaves the default.
 
-    An empty variable counts as one that is not set, as container tools pass it on. Raise ``OSError``.
+    An empty variable counts as unset, because container tools pass on unset variables as empty ones. Raise ``OSError``.
     """
     values: dict[str, Value] = {key: setting.default for key, setting in SETTINGS.items()}
     sources = dict.fromkeys(SETTINGS, "default")
@@ -223,12 +223,12 @@ def _place_in_file(file: Path, line: int | None) -> str:
 
 
 def _located(error: InvalidInput, place: str, hint: str) -> InvalidInput:
-    """Return the error of a value with the place where it stands."""
+    """Return the error of a value, with the place of the value."""
     return InvalidInput(error.code, f"{place}: {error.message}", hint=hint, details={**error.details, "place": place})
 
 
 def _misspelt_variables(environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each variable that differs a little from that of a setting; others may have another use."""
+    """Yield a sentence for each variable whose name resembles that of a setting; ignore all others."""
     from difflib import get_close_matches
 
     variables = {setting.variable for setting in SETTINGS.values()}

@@ -1,7 +1,7 @@
 """Send the mails of one lease.
 
 Mail N is marked as sent while the server processes the envelope of mail N+1, and before mail N+1 can be accepted. So at
-most one accepted mail is unmarked at any time. A thread writes the marks, so that disk and network overlap. All other
+most one accepted mail is unmarked at any time. A thread does the marking, so that disk and network overlap. All other
 results of a batch are stored at its end.
 """
 
@@ -30,7 +30,7 @@ from popug_cli.messages.principal import Principal
 class DeliveryRun:
     """State of a run: `waiting` has the ids of the mails not tried yet, `down` the error that stopped the run.
 
-    `refusal` is the last rejection that is not booked to a receiver.
+    `refusal` is the last rejection that may be due to the set-up, not to the receiver.
     """
 
     include_not_due: bool
@@ -81,22 +81,22 @@ def send_batch(
 
 
 def _send_all(delivery: DeliveryBatch, first: ClaimedMail) -> None:
-    run, runtime, reserve = delivery.run, delivery.runtime, lease_margin(delivery.transport.step_seconds)
+    run, runtime, margin = delivery.run, delivery.runtime, lease_margin(delivery.transport.step_seconds)
     while delivery.waiting and not run.down:
         result = _send(delivery, delivery.waiting[0])
         _record_outcome(delivery, delivery.waiting.popleft(), result)
         done = run.sent + run.failed + len(delivery.accepted)
         runtime.progress("Sending mail", min(done, run.total), run.total)
-        if runtime.clock.now() + reserve > first.lease_until:
+        if runtime.clock.now() + margin > first.lease_until:
             break
 
 
 def _send(delivery: DeliveryBatch, mail: ClaimedMail) -> DeliveryResult:
-    letter = delivery.rendered.pop(mail.mail_id, None) or _render(delivery.runtime, mail)
-    if isinstance(letter, DeliveryResult):
-        return letter
+    rendered_mail = delivery.rendered.pop(mail.mail_id, None) or _render(delivery.runtime, mail)
+    if isinstance(rendered_mail, DeliveryResult):
+        return rendered_mail
     return delivery.transport.send(
-        letter,
+        rendered_mail,
         start_marking=partial(_start_marking, delivery),
         finish_marking=partial(_finish_marking, delivery),
         prepare_next=partial(_render_next, delivery),
@@ -112,7 +112,7 @@ def _render_next(delivery: DeliveryBatch) -> None:
 def _render(runtime: Runtime, mail: ClaimedMail) -> RenderedMail | DeliveryResult:
     """Return the rendered mail, or a rejection if it must not go to its receiver or cannot be rendered."""
     try:
-        about: dict[str, Any] = {
+        common_fields: dict[str, Any] = {
             "username": mail.username,
             "to": mail.email,
             "sender": runtime.settings.text("mail.from"),
@@ -122,10 +122,10 @@ def _render(runtime: Runtime, mail: ClaimedMail) -> RenderedMail | DeliveryResul
         }
         content = summary.content_of(mail.kind, mail.payload)
         if isinstance(content, PayoutMade):
-            return payslip.message_of(content, **about)
+            return payslip.message_of(content, **common_fields)
         if not summary.may_receive(choice_of(Role, mail.role), active=bool(mail.active)):
-            return DeliveryResult(Verdict.REJECTED, f"{mail.username} is not of management any more")
-        return summary.message_of(content, **about)
+            return DeliveryResult(Verdict.REJECTED, f"{mail.username} is not an active accountant or admin any more")
+        return summary.message_of(content, **common_fields)
     except (ValueError, MsgspecError) as error:
         return DeliveryResult(Verdict.REJECTED, one_line(str(error)))
 
@@ -148,7 +148,7 @@ def _record_outcome(delivery: DeliveryBatch, mail: ClaimedMail, result: Delivery
 
 
 def _count_refusal(delivery: DeliveryBatch, result: DeliveryResult) -> None:
-    """Count the refusals of the set-up in a row. Many stop the run, unless the server has accepted a mail in it."""
+    """Count the refusals in a row that are due to the set-up. Many stop the run, unless it has an accepted mail."""
     run = delivery.run
     is_refused = result.verdict is Verdict.REFUSED
     run.refused_in_a_row = run.refused_in_a_row + 1 if is_refused else 0
@@ -159,7 +159,7 @@ def _count_refusal(delivery: DeliveryBatch, result: DeliveryResult) -> None:
 
 
 def _start_marking(delivery: DeliveryBatch) -> None:
-    """Mark in the thread, or at once while the interpreter shuts down and executors refuse new work."""
+    """Mark the accepted mails in the thread; in this thread if the interpreter shuts down and executors refuse work."""
     _finish_marking(delivery)
     if delivery.accepted:
         try:
@@ -178,7 +178,7 @@ def _finish_marking(delivery: DeliveryBatch) -> None:
 
 
 def _mark_accepted(delivery: DeliveryBatch) -> None:
-    """Mark the accepted mails. If the transport cannot settle them, stop the run."""
+    """Mark the accepted mails as sent. If the transport cannot settle them, stop the run."""
     settled = delivery.transport.settle()
     if settled.verdict is Verdict.ACCEPTED:
         outbox.mark_sent(delivery.write_statement, delivery.accepted, delivery.runtime.clock.now())
@@ -189,8 +189,8 @@ def _mark_accepted(delivery: DeliveryBatch) -> None:
     delivery.accepted = []
 
 
-def _is_final(run: DeliveryRun, result: DeliveryResult, *, may_be_setup: bool) -> bool:
-    """Return whether a mail has failed, which a rejection of unclear cause does only if not `may_be_setup`."""
+def _record_failure(run: DeliveryRun, result: DeliveryResult, *, may_be_setup: bool) -> bool:
+    """Return whether a mail has failed, and record it in `run`. For an unclear cause, `may_be_setup` decides."""
     if result.verdict is not Verdict.UNCLEAR:
         return result.verdict is Verdict.REJECTED
     if may_be_setup:
@@ -203,7 +203,8 @@ def _is_final(run: DeliveryRun, result: DeliveryResult, *, may_be_setup: bool) -
 def _unclear_from_setup(delivery: DeliveryBatch) -> int:
     """Return how many of the last rejections of unclear cause may be due to the set-up.
 
-    These are all if the run has sent no mail. Else several since the last accepted mail, as after a spent quota.
+    All of them if the run has sent no mail. Otherwise those since the last accepted mail if there are several, as after
+    a spent quota.
     """
     run = delivery.run
     if not run.sent:
@@ -211,19 +212,19 @@ def _unclear_from_setup(delivery: DeliveryBatch) -> int:
     return run.unclear_since_accepted if run.unclear_since_accepted > 1 else 0
 
 
-def _finish_batch(delivery: DeliveryBatch, principal: Principal, batch: list[str]) -> None:
+def _finish_batch(delivery: DeliveryBatch, principal: Principal, mail_ids: list[str]) -> None:
     """Store the results of the batch, publish the sent mails, and release the mails that were not tried."""
     run = delivery.run
-    unclear = sum(result.verdict is Verdict.UNCLEAR for _, result in delivery.not_accepted)
-    certain = unclear - _unclear_from_setup(delivery)
+    unclear_count = sum(result.verdict is Verdict.UNCLEAR for _, result in delivery.not_accepted)
+    failed_unclear_count = unclear_count - _unclear_from_setup(delivery)
     with delivery.runtime.writing(principal) as context:
         for mail, result in delivery.not_accepted:
-            certain -= result.verdict is Verdict.UNCLEAR
-            if _is_final(run, result, may_be_setup=certain < 0):
+            failed_unclear_count -= result.verdict is Verdict.UNCLEAR
+            if _record_failure(run, result, may_be_setup=failed_unclear_count < 0):
                 outbox.mark_failed(context, mail, result.error)
             else:
                 outbox.reschedule(context, mail, result.error)
-        outbox.publish_sent(context, batch)
+        outbox.publish_sent(context, mail_ids)
         outbox.release(context, list(delivery.waiting))
         if run.down:
             outbox.postpone_all(context, run.down, sum(result.error == run.down for _, result in delivery.not_accepted))

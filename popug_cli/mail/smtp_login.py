@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def read_password(settings: Settings, home: Home) -> str | None:
-    """Return the password, or None without a login.
+    """Return the password: None without a username, empty without a password file.
 
-    Raise ``OSError`` if the file cannot be read or other users can access it.
+    Raise ``OSError`` if the username is not ASCII, or if the file cannot be read or other users can access it.
     """
     username, file = settings.text("mail.smtp_username"), settings.text("mail.smtp_password_file")
     if not username:
@@ -40,7 +40,7 @@ def read_password(settings: Settings, home: Home) -> str | None:
 def check_encryption(settings: Settings, peer_address: str | None = None) -> None:
     """Raise ``OSError`` if a login would send the password without TLS.
 
-    ``mail.smtp_login_without_tls`` permits it if the peer is this machine. Its address is known once connected.
+    ``mail.smtp_login_without_tls`` permits it if the peer is this machine. Until connected, `peer_address` is None.
     """
     if not settings.text("mail.smtp_username") or settings.text("mail.smtp_tls") != "none":
         return

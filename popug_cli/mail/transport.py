@@ -84,7 +84,7 @@ class MailTransport(Protocol):
         """Send one mail.
 
         A transport that settles each mail by itself calls `start_marking` at the start, to begin marking the mails
-        before this one. It calls `finish_marking` to wait for the marks, before the server could accept this mail. An
+        before this one. It calls `finish_marking` to wait for the marking, before the server could accept this mail. An
         error of `finish_marking` is raised; the mail was not accepted then. It calls `prepare_next` while it waits for
         the server.
         """
@@ -127,7 +127,7 @@ class Maildir:
         name = _file_name(mail)
         content = mail.content.replace(b"\r\n", b"\n")
         try:
-            self._make()
+            self._make_folders()
             _write_synced(self._root / "tmp" / name, content)
             (self._root / "tmp" / name).replace(self._root / "new" / name)
         except OSError as error:
@@ -146,13 +146,13 @@ class Maildir:
             return _disk_error(error, self._root)
         return ACCEPTED
 
-    def _make(self) -> None:
+    def _make_folders(self) -> None:
         for folder in ("cur", "new", "tmp"):
             make_directory(self._root / folder)
 
 
 class Smtp:
-    """An SMTP server. The first mail opens a connection, which all others use."""
+    """An SMTP server. The first mail opens a connection, which the following mails use."""
 
     def __init__(self, settings: Settings, home: Home) -> None:
         self.step_seconds = settings.number("mail.smtp_timeout_seconds")
@@ -171,7 +171,7 @@ class Smtp:
         if self._client is not None and error is None:
             with suppress(OSError):
                 self._client.quit()
-        self._drop()
+        self._close_connection()
 
     def send(
         self, mail: RenderedMail, *, start_marking: MarkingStep, finish_marking: MarkingStep, prepare_next: MarkingStep
@@ -184,7 +184,7 @@ class Smtp:
         is_reused = self._client is not None
         outcome = self._send(mail, start_marking, finish_marking, prepare_next)
         if is_reused and outcome.has_hung_up:
-            self._drop()
+            self._close_connection()
             outcome = self._send(mail, start_marking, finish_marking, prepare_next)
         return outcome
 
@@ -200,17 +200,17 @@ class Smtp:
             where = f"{self._settings.text('mail.smtp_host')}:{self._settings.number('mail.smtp_port')}"
             return DeliveryResult(Verdict.UNAVAILABLE, one_line(f"{where}: {_connection_error(error)}"))
         try:
-            refused = _envelope(client, mail, start_marking, may_be_full=self._has_delivered)
-            outcome = refused or _data(client, mail, finish_marking, prepare_next)
+            refused = _send_envelope(client, mail, start_marking, has_delivered=self._has_delivered)
+            outcome = refused or _send_content(client, mail, finish_marking, prepare_next)
         except UnicodeError as error:
-            self._drop()
+            self._close_connection()
             return DeliveryResult(Verdict.UNCLEAR, one_line(str(error)))
         except BaseException:
-            self._drop()
+            self._close_connection()
             raise
         self._has_delivered |= outcome.verdict is Verdict.ACCEPTED
         if outcome.verdict is Verdict.DISCONNECTED or client.sock is None:
-            self._drop()
+            self._close_connection()
         return outcome
 
     def settle(self) -> DeliveryResult:
@@ -227,8 +227,8 @@ class Smtp:
         check_encryption(self._settings)
         password = read_password(self._settings, self._home)
         if security == "tls":
-            trust = self._trust()
-            client: Client = TlsClient(host, port, "", timeout=self.step_seconds, context=trust)
+            tls_context = self._tls_context()
+            client: Client = TlsClient(host, port, "", timeout=self.step_seconds, context=tls_context)
         else:
             client = Client(host, port, "", timeout=self.step_seconds)
         self._client, self._has_delivered = client, False
@@ -236,11 +236,11 @@ class Smtp:
             check_encryption(self._settings, client.sock.getpeername()[0] if client.sock else None)
             client.local_hostname = self._hello_name(client)
             if security == "starttls":
-                client.starttls(context=self._trust())
+                client.starttls(context=self._tls_context())
             if password is not None:
                 log_in(client, self._settings.text("mail.smtp_username"), password)
         except BaseException:
-            self._drop()
+            self._close_connection()
             raise
         return client
 
@@ -252,33 +252,33 @@ class Smtp:
         except ValueError as error:
             raise OSError(f"{error}, the mail.smtp_hello_name") from error
 
-    def _trust(self) -> "ssl.SSLContext":
+    def _tls_context(self) -> "ssl.SSLContext":
         """Return a TLS context that always checks certificate and host name.
 
         It trusts the system's authorities and those in ``mail.smtp_ca_file``.
         """
         import ssl
 
-        trust = ssl.create_default_context()
+        tls_context = ssl.create_default_context()
         if file := self._settings.text("mail.smtp_ca_file"):
             try:
-                trust.load_verify_locations(Path(file).expanduser())
+                tls_context.load_verify_locations(Path(file).expanduser())
             except (OSError, RuntimeError, ValueError) as error:
                 raise OSError(f"no certificate can be read from {file}, the mail.smtp_ca_file") from error
-        return trust
+        return tls_context
 
-    def _drop(self) -> None:
+    def _close_connection(self) -> None:
         if self._client is not None:
             self._client.close()
             self._client = None
 
 
-def _envelope(
-    client: "smtplib.SMTP", mail: RenderedMail, start_marking: MarkingStep, *, may_be_full: bool
+def _send_envelope(
+    client: "smtplib.SMTP", mail: RenderedMail, start_marking: MarkingStep, *, has_delivered: bool
 ) -> DeliveryResult | None:
     """Send MAIL, RCPT and DATA. Return None if the server waits for the content, else the rejection.
 
-    With `may_be_full`, the server has taken mail over this connection. If it now refuses the sender, it may have a
+    With `has_delivered`, the server has accepted mail over this connection. If it now refuses the sender, it may have a
     limit for each connection, so the refusal counts as a hang-up.
     """
     import smtplib
@@ -290,21 +290,21 @@ def _envelope(
         start_marking()
         code, reason = client.getreply()
         if code != OK:
-            refusal = _rejected(client, code, reason, permanent=_sender_rejection(code, reason))
-            is_full = may_be_full and refusal.verdict is not Verdict.REJECTED
-            return refusal._replace(has_hung_up=True) if is_full else refusal
+            refusal = _rejected(client, code, reason, permanent_verdict=_sender_rejection(code, reason))
+            may_be_full = has_delivered and refusal.verdict is not Verdict.REJECTED
+            return refusal._replace(has_hung_up=True) if may_be_full else refusal
         code, reason = client.docmd("RCPT", f"TO:<{mail.receiver}>")
         if code not in {OK, WILL_FORWARD}:
             return _rejected(client, code, reason)
         code, reason = client.docmd("DATA")
         return None if code == START_INPUT else _rejected(client, code, reason)
     except smtplib.SMTPResponseException as failure:
-        return _rejected(client, failure.smtp_code, failure.smtp_error, permanent=Verdict.UNAVAILABLE)
+        return _rejected(client, failure.smtp_code, failure.smtp_error, permanent_verdict=Verdict.UNAVAILABLE)
     except OSError as error:
         return _disconnected(error)
 
 
-def _data(
+def _send_content(
     client: "smtplib.SMTP", mail: RenderedMail, finish_marking: MarkingStep, prepare_next: MarkingStep
 ) -> DeliveryResult:
     """Send the content, doubling each dot that begins a line (RFC 5321, 4.5.2), and return the outcome."""
@@ -326,7 +326,7 @@ def _sender_rejection(code: int, reason: bytes) -> Verdict:
 
 
 def _rejected(
-    client: "smtplib.SMTP", code: int, reason: bytes | str, *, permanent: Verdict | None = None
+    client: "smtplib.SMTP", code: int, reason: bytes | str, *, permanent_verdict: Verdict | None = None
 ) -> DeliveryResult:
     """Return the result of a rejection: 4xx is temporary, 5xx is permanent.
 
@@ -341,7 +341,7 @@ def _rejected(
         client.close()
     reply = _reply_text(code, reason)
     if code >= 500:
-        return DeliveryResult(permanent or VERDICT_OF[blame_of(reply)], reply)
+        return DeliveryResult(permanent_verdict or VERDICT_OF[blame_of(reply)], reply)
     verdict = Verdict.DISCONNECTED if client.sock is None else Verdict.DEFERRED
     return DeliveryResult(verdict, reply, has_hung_up=code == CLOSING)
 

@@ -102,7 +102,7 @@ class Entries(msgspec.Struct, frozen=True):
 
 
 class Day(msgspec.Struct, frozen=True):
-    """The figures of a business date; ``in_red_count`` is at its end."""
+    """The figures of a business date; ``in_red_count`` is the number of users in the red at its end."""
 
     business_date: date
     closed: bool
@@ -271,7 +271,7 @@ class ListTaskEntries(Query[Entries], frozen=True, kw_only=True):
 class CloseDay(Command[CloseReport], frozen=True, kw_only=True):
     """Close every open day up to a date, today by default: pay out positive balances and send the due mail.
 
-    ``yesterday`` is the day before the day on which the command runs. ``dry_run`` returns what would be paid, and
+    ``yesterday`` means the day before the day on which the command runs. ``dry_run`` returns what would be paid, and
     closes nothing. ``send_mail=False`` leaves the mail queued. ``confirmed`` allows more than 31 days at once.
     ``expected_payouts_cents`` is the total that was shown to the user who confirmed; another one is not paid.
     """

@@ -1,7 +1,7 @@
-"""Start children, and adopt, end and reap the processes that they leave running (the latter on Linux only).
+"""Start children; on Linux also adopt, kill and reap the processes that they leave running.
 
 A process that is a *child subreaper*, see PR_SET_CHILD_SUBREAPER(2const), becomes the parent of its descendants'
-orphans; process 1 of a container is the parent of all. They are found in ``/proc``, see proc_pid_stat(5). See
+orphans; so does process 1 of a container. The orphans are found in ``/proc``, see proc_pid_stat(5). See
 ``decisions/0047-a-process-that-runs-hooks-adopts-their-orphans.md``.
 """
 
@@ -41,21 +41,21 @@ def start(arguments: list[Path], **options: Any) -> "subprocess.Popen[bytes]":
     """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    with _lock:  # until its pid is known, ``reap`` must not take it for an orphan
+    with _lock:  # until its pid is recorded, ``reap`` must not take it for an orphan
         child = subprocess.Popen(arguments, start_new_session=True, **options)  # noqa: S603 - the caller checked it
         _started.add(child.pid)
     return child
 
 
-def end_orphans_of(child: "subprocess.Popen[bytes]", marks: Collection[bytes]) -> None:
-    """Kill and reap what a child that has ended left running: descendants in its session, or with all `marks`.
+def end_orphans_of(child: "subprocess.Popen[bytes]", markers: Collection[bytes]) -> None:
+    """Kill and reap what a child that has ended left running: descendants in its session, or with all `markers`.
 
-    A mark is ``NAME=value`` in the environment. Processes that such a one starts at the same time are killed as well.
+    A marker is ``NAME=value`` in the environment. Processes that these start in the meantime are killed as well.
     Give up after ``KILL_LIMIT_SECONDS``.
     """
     with _lock:
         _started.discard(child.pid)
-        _end_marked(child.pid, marks)
+        _kill_left_running(child.pid, markers)
 
 
 def reap() -> None:
@@ -64,16 +64,16 @@ def reap() -> None:
         _reap()
 
 
-def _end_marked(session: int, marks: Collection[bytes]) -> None:
-    """Kill and reap the descendants in a session, and those with all `marks`, until there are none."""
+def _kill_left_running(session: int, markers: Collection[bytes]) -> None:
+    """Kill and reap the descendants in a session, and those with all `markers`, until there are none."""
     deadline, ended = time.monotonic() + KILL_LIMIT_SECONDS, set[int]()
     while _has_children() and time.monotonic() < deadline:
         _reap()
-        # A process that ends shows no environment any more, so it is remembered.
+        # The kernel hides the environment of a process that is ending, so its id is remembered.
         left = [
             process
             for process in _descendants()
-            if process.session == session or process.pid in ended or _has_marks(process.pid, marks)
+            if process.session == session or process.pid in ended or _has_markers(process.pid, markers)
         ]
         if not left:
             break
@@ -116,9 +116,9 @@ def _descendants() -> list[Process]:
     found: list[Process] = []
     parents = [os.getpid()]
     while parents:
-        below = children.pop(parents.pop(), [])
-        found += below
-        parents += (process.pid for process in below)
+        own_children = children.pop(parents.pop(), [])
+        found += own_children
+        parents += (process.pid for process in own_children)
     return found
 
 
@@ -129,9 +129,9 @@ def _processes() -> Iterator[Process]:
             yield Process(int(folder.name), state == "Z", int(parent), int(session))
 
 
-def _has_marks(pid: int, marks: Collection[bytes]) -> bool:
+def _has_markers(pid: int, markers: Collection[bytes]) -> bool:
     try:
         variables = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:
         return False
-    return all(mark in variables for mark in marks)
+    return all(marker in variables for marker in markers)

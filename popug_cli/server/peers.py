@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from popug_cli.platform.peer import user_id_of_peer
 
 PEER_KEY = "peer"
-PEER_SHARE = 2  # a peer may have this fraction of the connections of a listening socket
+PEER_SHARE = 2  # a peer may have 1/PEER_SHARE of the connections of a listening socket
 MIN_PEER_CONNECTIONS = 8
 IPV6_SITE_BITS = 64  # the usual size of one customer's network, in which a client may choose its address
 
@@ -65,14 +65,14 @@ class ConnectionBudget:
     """Limits connections. Each listening socket has `max_connections` places of its own.
 
     On a socket other than the home's, one peer may have 1/``PEER_SHARE`` of them. If there is no place for a new
-    connection, an idle one loses its place: the oldest of the peer with the most connections.
+    connection, an idle one is evicted: the oldest of the peer with the most connections.
     """
 
     def __init__(self, max_connections: int, home_socket: str = "") -> None:
         self._max_connections = max_connections
         self._max_peer_connections = max(max_connections // PEER_SHARE, MIN_PEER_CONNECTIONS)
         self._home_socket = home_socket
-        self._places: dict[Peer, int] = {}
+        self._place_counts: dict[Peer, int] = {}
         self._idle: dict[Peer, dict[Place, None]] = {}
 
     def acquire(self, transport: BaseTransport, evict: Callable[[], None]) -> "Place | None":
@@ -83,7 +83,7 @@ class ConnectionBudget:
         peer = peer_of(transport, self._home_socket)
         if not self._make_room(peer):
             return None
-        self._places[peer] = self._places.get(peer, 0) + 1
+        self._place_counts[peer] = self._place_counts.get(peer, 0) + 1
         place = Place(self, peer, evict)
         place.mark_idle()
         return place
@@ -102,16 +102,16 @@ class ConnectionBudget:
     def release(self, place: "Place") -> None:
         """Free a place."""
         self.mark_busy(place)
-        self._places[place.peer] -= 1
-        if not self._places[place.peer]:
-            del self._places[place.peer]
+        self._place_counts[place.peer] -= 1
+        if not self._place_counts[place.peer]:
+            del self._place_counts[place.peer]
 
     def _make_room(self, peer: Peer) -> bool:
         """Evict idle connections until there is a place for the peer; return False if that is not possible."""
-        while not peer.is_home and self._places.get(peer, 0) >= self._max_peer_connections:
+        while not peer.is_home and self._place_counts.get(peer, 0) >= self._max_peer_connections:
             if not self._evict([peer]):
                 return False
-        while sum(count for other, count in self._places.items() if other.listener == peer.listener) >= (
+        while sum(count for other, count in self._place_counts.items() if other.listener == peer.listener) >= (
             self._max_connections
         ):
             if not self._evict([other for other in self._idle if other.listener == peer.listener]):
@@ -120,11 +120,11 @@ class ConnectionBudget:
 
     def _evict(self, peers: Collection[Peer]) -> bool:
         """Evict the oldest idle connection of the peer with the most connections; return False if none is idle."""
-        with_idle = [peer for peer in peers if peer in self._idle]
-        if not with_idle:
+        peers_with_idle = [peer for peer in peers if peer in self._idle]
+        if not peers_with_idle:
             return False
-        greatest = max(with_idle, key=lambda peer: self._places[peer])
-        place = next(iter(self._idle[greatest]))
+        largest_peer = max(peers_with_idle, key=lambda peer: self._place_counts[peer])
+        place = next(iter(self._idle[largest_peer]))
         place.release()
         place.evict()
         return True
@@ -140,17 +140,17 @@ class Place:
         self._is_released = False
 
     def mark_idle(self) -> None:
-        """Allow to evict the connection: it waits for a request."""
+        """Allow the eviction of the connection: it waits for a request."""
         if not self._is_released:
             self._budget.mark_idle(self)
 
     def mark_busy(self) -> None:
-        """Forbid to evict the connection: it has a request to answer."""
+        """Forbid the eviction of the connection: a request on it is being answered."""
         if not self._is_released:
             self._budget.mark_busy(self)
 
     def release(self) -> None:
-        """Free the place, unless that was done already."""
+        """Free the place, unless it has been freed already."""
         if not self._is_released:
             self._is_released = True
             self._budget.release(self)

@@ -126,7 +126,10 @@ class RequestGuard:
     async def _read_body(
         self, scope: AsgiScope, headers: dict[bytes, bytes], receive: Receive, stack: AsyncExitStack
     ) -> bytes:
-        """Read the body. Over ``PUBLIC_BODY_BYTES`` it needs a valid token and slots, another one if it is large."""
+        """Read the body.
+
+        Over ``PUBLIC_BODY_BYTES``, require a valid token and slots; over ``SMALL_BODY_BYTES``, one more slot.
+        """
         path, peer = scope["path"], scope["state"].get(PEER_KEY, UNKNOWN_PEER)
         limit = self._body_limit(path)
         length = headers.get(b"content-length", b"0")
@@ -160,9 +163,9 @@ class RequestGuard:
         return slots
 
     def _check_size(self, scope: AsgiScope, headers: dict[bytes, bytes]) -> None:
-        """Reject two lengths of the body, oversized headers, long targets, and duplicates of single-value headers.
+        """Reject two body lengths, oversized headers, long targets, and duplicates of single-value headers.
 
-        The two lengths come first, because only their error closes the connection.
+        The check of the body lengths comes first, because only its error closes the connection.
         """
         if b"content-length" in headers and b"transfer-encoding" in headers:
             raise http_errors.two_lengths()

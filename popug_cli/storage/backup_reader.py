@@ -25,11 +25,11 @@ from popug_cli.storage.backup_file import DATABASE, SETTINGS, SQLITE_MAGIC
 
 LOG_SUFFIXES = ("-wal", "-journal")  # https://www.sqlite.org/tempfiles.html
 SQLITE_HEADER_BYTES = 100
-CLOCK_TICK_SECONDS = 0.05  # a file that is written twice within a tick of the kernel's clock keeps its time
+CLOCK_TICK_SECONDS = 0.05  # two writes within a tick of the kernel's clock leave the same modification time
 MAX_COPY_ATTEMPTS = 3
 MAX_SETTINGS_BYTES = 1024 * 1024
 MAX_READ_BYTES = 1024 * 1024
-MAX_EXPANSION = 100  # databases of popug shrink to between a fifth and a thirtieth
+MAX_EXPANSION = 100  # compression shrinks a database of popug to between a fifth and a thirtieth
 MIN_EXPANSION_BOUND_BYTES = 64 * 1024 * 1024
 CHUNK_BYTES = 256 * 1024
 
@@ -105,9 +105,10 @@ def _copy_bare(file: Path, header: bytes, home: Home) -> None:
 
 
 def _has_other_log(file: Path, database: Path, suffix: str) -> bool:
-    """Return whether a log stands next to a linked database that is not the one next to the link's target."""
-    beside_link = _with_suffix(file, suffix)
-    return os.path.lexists(beside_link) and os.path.realpath(beside_link) != str(_with_suffix(database, suffix))
+    """Return whether a log next to the link `file` is another one than the log next to the link's target."""
+    log_next_to_link = _with_suffix(file, suffix)
+    log_of_target = _with_suffix(database, suffix)
+    return os.path.lexists(log_next_to_link) and os.path.realpath(log_next_to_link) != str(log_of_target)
 
 
 def _fingerprints(database: Path) -> list[FileFingerprint | None]:
@@ -152,7 +153,7 @@ def _copy(source: IO[bytes], target: Path) -> None:
 
 
 def _extract(file: Path, stream: BinaryIO, home: Home) -> None:
-    """Extract the two known names of a backup only, to fixed paths: never to a path from the archive."""
+    """Extract only the two known members of a backup, to fixed paths: never to a path from the archive."""
     max_bytes = max(MIN_EXPANSION_BOUND_BYTES, MAX_EXPANSION * os.fstat(stream.fileno()).st_size)
     with zipfile.ZipFile(_BoundedReader(stream)) as archive:
         names = archive.namelist()
@@ -163,10 +164,10 @@ def _extract(file: Path, stream: BinaryIO, home: Home) -> None:
             if name == SETTINGS and name not in names:
                 continue
             if names.count(name) > 1:
-                raise not_a_backup(file, f"it has two files {name}")
+                raise not_a_backup(file, f"it has two files named {name}")
             member = archive.getinfo(name)
             if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                raise not_a_backup(file, f"{name} in it is compressed by another method than popug's")
+                raise not_a_backup(file, f"{name} in it is compressed with a method that popug does not use")
             if member.file_size > bound:
                 raise not_a_backup(file, f"{name} in it would grow to {member.file_size // 1024:,} KiB")
             _require_space(file, member.file_size, home)
@@ -175,7 +176,7 @@ def _extract(file: Path, stream: BinaryIO, home: Home) -> None:
 
 
 class _BoundedReader:
-    """A file for ``zipfile`` that refuses to read a large part at once, such as an endless directory of an archive."""
+    """A file for ``zipfile`` that refuses to read a large part at once, such as an endless central directory."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

@@ -1,7 +1,8 @@
 """Refuse homes on network, shared and FUSE file systems, whose locks and shared memory do not reach every process.
 
-A type that is in no list here is refused if no device of this machine holds it: a network, or the host of a virtual
-machine or a container, then does. See ``decisions/0026-network-file-systems-are-refused-signals-clean-up-first.md``.
+A type that is in neither list is refused if no block device of this machine holds it: then a network, or the host of a
+virtual machine or a container, holds it. See
+``decisions/0026-network-file-systems-are-refused-signals-clean-up-first.md``.
 """
 
 import os
@@ -24,7 +25,7 @@ LOCAL_TYPES = frozenset({
     *("tmpfs", "ramfs", "rootfs", "devtmpfs", "overlay", "overlayfs", "aufs", "unionfs", "shiftfs", "ecryptfs"),
     *("jffs2", "simfs", "lxfs", "wslfs", "fuse.fuse-overlayfs"),
 })  # fmt: skip
-NO_DEVICE_PREFIX = "0:"  # the kernel numbers such file systems in major 0
+NO_DEVICE_PREFIX = "0:"  # a file system without a block device has major number 0
 FUSE_PREFIX = "fuse."
 TEMP_HOME_MARKER = ".workplace"
 _ESCAPED = re.compile(r"\\([0-7]{3})")
@@ -56,18 +57,18 @@ def require_lock_support(home: Path, database: Path) -> None:
             "no_locks",
             f"{home} lies on a file system ({kind}) whose locks do not protect SQLite's database.",
             hint="Choose a home on a disk of this machine with --home DIR (in a container: on a named volume);"
-            " others reach it over `popug serve`.",
+            " other machines reach it through `popug serve`.",
             details={"home": str(home), "file_system": kind},
         )
 
 
 def is_mount_point(path: Path) -> bool:
-    """Return whether a file system or a part of one is mounted at a path, which cannot be renamed then."""
+    """Return whether a file system or a part of one is mounted at a path; if so, the path cannot be renamed."""
     try:
         mounts = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:  # not Linux, or /proc is not mounted
         return path.is_mount()
-    return os.path.realpath(path) in {mount.mount_point for mount in _mounts(mounts)}
+    return os.path.realpath(path) in {mount.mount_point for mount in _parse_mounts(mounts)}
 
 
 def kind_without_locks(path: str, mounts: str) -> str | None:
@@ -76,7 +77,7 @@ def kind_without_locks(path: str, mounts: str) -> str | None:
     ``mounts`` is the text of ``mountinfo``. The path is resolved as the kernel does: from the root to the nearest mount
     point on the path, and from that mount to the next. A mount that a later one hides is never reached.
     """
-    containing = [mount for mount in _mounts(mounts) if _contains(mount.mount_point, path)]
+    containing = [mount for mount in _parse_mounts(mounts) if _contains(mount.mount_point, path)]
     mount_ids = {mount.mount_id for mount in containing}
     candidates = [mount for mount in containing if mount.parent_id not in mount_ids - {mount.mount_id}]
     nearest: Mount | None = None
@@ -86,7 +87,7 @@ def kind_without_locks(path: str, mounts: str) -> str | None:
     return nearest.type if nearest is not None and _is_without_locks(nearest) else None
 
 
-def _mounts(text: str) -> Iterator[Mount]:
+def _parse_mounts(text: str) -> Iterator[Mount]:
     for line in text.split("\n"):
         mount_fields, separator, super_fields = line.partition(" - ")
         fields = mount_fields.split(" ")

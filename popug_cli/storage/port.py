@@ -1,4 +1,4 @@
-"""The port to a database: all that the rest of popug does with one. ``sqlite.py`` is its driver."""
+"""The port to a database: the operations that the rest of popug uses. ``sqlite.py`` implements it for SQLite."""
 
 import re
 from abc import ABC, abstractmethod
@@ -54,7 +54,7 @@ class Connection(ABC):
     __slots__ = ("writes",)
 
     writes: bool
-    """Whether its transactions write, and so take the write lock."""
+    """Whether its transactions write and therefore take the write lock."""
 
     @abstractmethod
     def run(self, statement: str, values: Values) -> Cursor:
@@ -157,7 +157,7 @@ class Connection(ABC):
         return changed
 
     def select_in(self, statement: str, values: Sequence[str], *leading_values: str) -> list[Row]:
-        """Return the rows of a statement that ends in ``IN``, for a thousand values at a time.
+        """Return the rows of a statement that ends in ``IN``; run it for ``VALUES_PER_STATEMENT`` values at a time.
 
         ``leading_values`` are the values of the statement's own ``?`` placeholders.
         """
@@ -167,7 +167,7 @@ class Connection(ABC):
         return rows
 
     def records_in(self, statement: str, values: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the rows of a statement that ends in ``IN`` as dicts, for a thousand values at a time."""
+        """Return the rows of a statement that ends in ``IN`` as dicts; run it like ``select_in``."""
         rows: list[dict[str, Any]] = []
         for chunk in _chunks(values):
             rows += self.records(f"{statement} ({_placeholders(chunk)})", *chunk)

@@ -15,7 +15,7 @@ from popug_cli.tasks import people
 from popug_cli.tasks.rules import draw_assignee
 
 TASKS_AT_ONCE = 10_000
-_FROM_UNASSIGNABLE_OPEN_TASKS = (  # CROSS JOIN keeps SQLite from reading the open tasks of all other users
+_FROM_UNASSIGNABLE_OPEN_TASKS = (  # CROSS JOIN prevents SQLite from reading the open tasks of all other users
     "FROM tasks_people AS person CROSS JOIN tasks_tasks AS task"
     " WHERE person.assignable = 0 AND task.assignee_id = person.user_id AND task.status = 'open'"
 )
@@ -34,7 +34,7 @@ class OpenTask(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DrawWithCandidates:
-    """A fresh draw and its candidates: user ids in ascending order, the same since a position in the log."""
+    """A fresh draw and its candidates: user ids in ascending order, unchanged since the position `candidates_since`."""
 
     parameters: AssigneeDraw
     candidates: Sequence[str]
@@ -69,7 +69,7 @@ def new_draw(purpose: DrawPurpose, subject: str, context: Context) -> DrawWithCa
 
 
 def count_draws(assignee_ids: Iterable[str], draw: DrawWithCandidates, context: Context) -> None:
-    """Add to the counts of draws the assignees that a draw gave to tasks."""
+    """Count the assignees that a draw gave to tasks in the stored counts of draws."""
     context.connection.insert_many(
         "INSERT INTO tasks_draw_counts (candidates_since, assignee_id, draws_count) VALUES (?, ?, ?)"
         " ON CONFLICT (candidates_since, assignee_id)"

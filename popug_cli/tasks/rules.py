@@ -23,7 +23,7 @@ _JIRA_ID_IN_BRACKETS = re.compile(rf"\[\s*({_JIRA_ID_PATTERN})\s*\]\s*(.*)", re.
 _JIRA_ID_BEFORE_DASH = re.compile(rf"({_JIRA_ID_PATTERN})\s+[\N{{EM DASH}}\N{{EN DASH}}](?:\s+(.*))?", re.DOTALL)
 _TASK_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BLANKS = BYTE_ORDER_MARK + "".join(BLANK_SYMBOLS)
-_EDGES = re.compile(rf"\A[\s{_BLANKS}]+|[\s{_BLANKS}]+\Z")
+_BLANK_EDGES = re.compile(rf"\A[\s{_BLANKS}]+|[\s{_BLANKS}]+\Z")
 _FORBIDDEN_CATEGORIES = {"Cc", "Zl", "Zp"}
 _VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))
 
@@ -78,7 +78,8 @@ def draw_assignee(seed: str, task_id: str, candidates: Sequence[str]) -> str:
 def fold(text: str) -> str:
     """Return the text for comparisons that ignore case, composition, width and characters that show nothing.
 
-    That is close to NFKC_Casefold (Unicode Standard, section 3.13, D147). Turkish letters i equal the ASCII letter.
+    That is close to NFKC_Casefold (Unicode Standard, section 3.13, D147). The Turkish dotted and
+    dotless i equal the ASCII letter.
     """
     if text.isascii():
         return text.lower()
@@ -90,8 +91,8 @@ def fold(text: str) -> str:
 def search_patterns(text: str) -> list[str]:
     """Return the LIKE patterns that find a text, with the backslash as their escape. Raise ``invalid_search``.
 
-    The first finds a text as ``fold`` returns it. Tasks from before ``fold`` have a title in the composition in which
-    it was typed, and case-folded only: the others find these.
+    The first finds a text as ``fold`` returns it. The titles of tasks from before ``fold`` are only case-folded, and
+    composed as they were typed: the other patterns find these.
     """
     if len(text) > MAX_SEARCH_CHARACTERS or not is_storable(text):
         raise InvalidInput(
@@ -121,7 +122,7 @@ def parse_title(typed: str, jira_id: str | None = None) -> ParsedTitle:
     ``jira_id`` is a jira id that was given next to the title. Raise ``invalid_title`` or ``invalid_jira_id``.
     """
     given_jira_id = None if jira_id is None else parse_jira_id(jira_id)
-    prefixed_jira_id, title = _split(_EDGES.sub("", unicodedata.normalize("NFC", typed)))
+    prefixed_jira_id, title = _split_jira_id(_BLANK_EDGES.sub("", unicodedata.normalize("NFC", typed)))
     _check_title(title, typed)
     if given_jira_id and prefixed_jira_id and given_jira_id != prefixed_jira_id:
         raise InvalidInput(
@@ -150,7 +151,7 @@ def parse_jira_id(typed: str) -> str:
 def parse_import_lines(lines: Iterable[NewTask | None], times_seen: Callable[[str], int]) -> Iterator[ImportLine]:
     """Parse the lines of a file and skip blank ones, which are None.
 
-    ``times_seen`` returns how often it was called with a title. Raises the error of the first bad line, with the number
+    ``times_seen`` returns how often it was called with a title. Raise the error of the first bad line, with the number
     of the line, from 1.
     """
     for number, line in enumerate(lines, start=1):
@@ -188,7 +189,7 @@ def _parse_task_id(typed: str) -> str:
     return text
 
 
-def _split(text: str) -> tuple[str | None, str]:
+def _split_jira_id(text: str) -> tuple[str | None, str]:
     match = _JIRA_ID_IN_BRACKETS.fullmatch(text) or _JIRA_ID_BEFORE_DASH.fullmatch(text)
     if match is None:
         return None, text
@@ -196,7 +197,7 @@ def _split(text: str) -> tuple[str | None, str]:
 
 
 def _check_title(title: str, typed: str) -> None:
-    reason = next(_flaws(title), None)
+    reason = next(_title_flaws(title), None)
     if reason:
         raise InvalidInput(
             "invalid_title",
@@ -207,7 +208,7 @@ def _check_title(title: str, typed: str) -> None:
         )
 
 
-def _flaws(title: str) -> Iterator[str]:
+def _title_flaws(title: str) -> Iterator[str]:
     if len(title) > MAX_TITLE_CHARACTERS:
         yield f"it has {len(title)} characters, but at most {MAX_TITLE_CHARACTERS} are allowed"
     if is_blank(title):

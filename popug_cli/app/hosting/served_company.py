@@ -79,7 +79,7 @@ class ServedCompany:
         return PerformResult(answer, warnings, is_replayed)
 
     def has_verified(self, token: str | None) -> bool:
-        """Return whether the signature of a token was verified before and the token has not expired; fast."""
+        """Return whether the signature of a token was verified before and the token has not expired."""
         return token is not None and self._verified_tokens.is_verified(token, self._runtime)
 
     def verify(self, token: str | None) -> None:
@@ -127,7 +127,7 @@ class ServedCompany:
     def follow(self, warn: Callable[[str], None]) -> bool:
         """Store buffered answers and run the consumers, for events of earlier processes and due retries.
 
-        If another thread runs the consumers already, leave it to that thread. Return whether no event waits.
+        If another thread already runs the consumers, leave the work to it. Return whether no event waits.
         """
         self._files.remember_newest_link()
         self._idempotency.flush(self._runtime)

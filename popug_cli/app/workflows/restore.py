@@ -31,7 +31,8 @@ OTHER_FILE_HINT = "Nothing was changed. Name another file that `popug backup` wr
 def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> RestoreResult:
     """Replace the home, in whatever state it is, with a verified backup.
 
-    All tokens are revoked, unsent mail is held, a new key signs, and the home keeps its settings of mail. Raise
+    All tokens are revoked, unsent mail is held, a new key signs, and the home keeps its settings of mail unless
+    ``take_mail_settings``. Raise
     ``unreadable_file``, ``file_in_use``, ``corrupt_database``, ``newer_database``, ``integrity``, ``invalid_setting``,
     ``no_locks`` or ``read_only``. Until the replacement, nothing is changed.
     """
@@ -106,7 +107,7 @@ def _old_home(home: Path, *, in_volume: bool) -> Path:
 
 
 def _swap(fresh: Path, home: Path, old_home: Path, *, in_volume: bool) -> Path | None:
-    """Put the fresh home in its place, and return the path of the old home, if there was one."""
+    """Replace the home with the fresh one, and return the path of the old home, or None if there was none."""
     try:
         if in_volume:
             return volume_swap.swap(fresh, home, old_home)

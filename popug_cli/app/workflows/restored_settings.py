@@ -1,4 +1,4 @@
-"""The settings of a restored home: those of the backup, but the home's own settings of mail.
+"""The settings of a restored home: those of the backup, except for mail, where the home keeps its own.
 
 A backup from another machine, or of another author, would otherwise decide which server receives the payslips.
 """
@@ -21,8 +21,8 @@ MAIL = "mail"
 def merge(home: Home, fresh: Home, *, take_mail: bool) -> list[SettingDifference]:
     """Put the home's own settings of mail into the fresh home, and return how the settings of both differ.
 
-    A new home has no settings of its own and takes all of the backup. Raise
-    ``invalid_setting`` if the home's file cannot be read and its settings of mail are needed.
+    A new home has no settings of its own and takes all of the backup. Raise ``invalid_setting`` if the
+    home's file cannot be read and its settings of mail are needed.
     """
     keeps_mail = (home.database.exists() or home.config.exists()) and not take_mail
     own, backup = _read_own(home.config, is_needed=keeps_mail), _parse(fresh.config)
@@ -33,9 +33,9 @@ def merge(home: Home, fresh: Home, *, take_mail: bool) -> list[SettingDifference
 
 
 def keep_link(home: Home, fresh: Home) -> str | None:
-    """Put the link that the home has for its settings into the fresh home, if the file there has the same settings.
+    """If the home's settings file is a link, put the link into the fresh home, provided that the settings are the same.
 
-    Return a sentence if they differ: the file also belongs to the old home, which is kept, so it is not changed.
+    Return a sentence if they differ. The target of the link also belongs to the old home, so it is not changed.
     """
     if not home.config.is_symlink():
         return None
@@ -112,6 +112,6 @@ def _replace_mail(file: Path, own_mail: Any) -> None:
     expected = {key: value for key, value in _parse(file).items() if key != MAIL}
     if own_mail is not None:
         expected[MAIL] = own_mail
-    if tomllib.loads(text) != expected:  # a table that is split into several parts
+    if tomllib.loads(text) != expected:  # tomlkit may mishandle a table that is split into parts
         text = tomlkit.dumps(expected)
     replace_file(file, text.encode())

@@ -83,7 +83,7 @@ def _single_quoted(path: Path) -> str:
 def _add_startup_line(startup_file: Path, line: str) -> None:
     content = startup_file.read_text(encoding="utf-8") if startup_file.exists() else ""
     if line not in content.splitlines():
-        with startup_file.open("a", encoding="utf-8") as file:  # a kill or a full disk leaves the user's lines
+        with startup_file.open("a", encoding="utf-8") as file:  # a kill or a full disk cannot remove the user's lines
             file.write(("" if content.endswith("\n") or not content else "\n") + line + "\n")
 
 

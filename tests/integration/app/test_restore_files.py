@@ -224,7 +224,7 @@ def test_archive_with_two_databases_is_refused(company: InProcess, target: InPro
         archive.write(company.root / "popug.db", "popug.db")
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.write(company.root / "popug.db", "popug.db")
-    assert "two files popug.db" in refusal(target, tmp_path / "twice").message
+    assert "two files named popug.db" in refusal(target, tmp_path / "twice").message
 
 
 def test_archive_with_an_endless_directory_is_refused(target: InProcess, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_former_manager_gets_no_summary_even_if_queued(company: InProcess) -> No
     run = company.backend.perform_as(OPERATOR, SendMail())
     assert (run.sent, run.failed) == (1, 1)
     assert [mail.last_error for mail in summary_mails(company) if mail.last_error] == [
-        "asya is not of management any more"
+        "asya is not an active accountant or admin any more"
     ]
     company.act("boss", SetRole(username="mira", role="accountant"))
     company.act("boss", DeactivateUser(username="mira"))

@@ -108,8 +108,8 @@ def follow(
 
 def _position_before_last(context: CommandContext, message: ListEvents, last: int) -> int:
     """Return the position before the last `last` events that match; the end of the log if `last` is 0."""
-    ends = context.backends.perform(ListEvents(last=1)).events
-    end = int(ends[0]["sequence"]) if ends else 0
+    newest = context.backends.perform(ListEvents(last=1)).events
+    end = int(newest[0]["sequence"]) if newest else 0
     if not last:
         return end
     matching = context.backends.perform(msgspec.structs.replace(message, last=last, limit=1)).events
@@ -281,7 +281,7 @@ def _dropped_lines(dropped: DroppedLetter) -> Iterator[Block]:
 
 
 def _occurred_note(context: CommandContext, step: TraceLine) -> str:
-    """Return the time at which the cause of a posted entry occurred; nothing if it is the minute of the event."""
+    """Return a note on when the cause of a posted entry occurred; empty if that is the minute of the event."""
     if step.occurred_at is None or context.screen.local_time(step.occurred_at) == context.screen.local_time(step.at):
         return ""
     return f", occurred {context.screen.local_time(step.occurred_at)}"

@@ -69,12 +69,12 @@ def show(context: CommandContext, number: NumberArgument) -> None:
 
 
 def price_text(cents: int | None) -> str:
-    """Return a fee or a reward as text; a task that is not priced yet has none."""
+    """Return a fee or a reward as text, or ``not yet`` for a task without a price."""
     return "not yet" if cents is None else format_cents(cents)
 
 
 def counts_for_note(context: CommandContext) -> str:
-    """Return a note if money that moves now counts for another date than today; empty if that is not known."""
+    """Return a note if money that moves now counts for another date than today; empty if not, or on an error."""
     with suppress(PopugError):
         balance = context.backends.perform(GetBalance())
         return counts_for(balance.business_date, balance.today)
@@ -147,7 +147,7 @@ def _shuffle_result(line: "HistoryLine") -> str:
 
 
 def _entry_table(context: CommandContext, entries: "list[Entry]") -> Table:
-    """Return the entries as a table, with the times of recording if one of them is not the minute of the entry."""
+    """Return the entries as a table, with the times of recording if one differs from the time of its entry."""
     times = [
         (context.screen.local_time(entry.occurred_at), context.screen.local_time(entry.recorded_at))
         for entry in entries

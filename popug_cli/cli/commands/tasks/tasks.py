@@ -185,7 +185,7 @@ def _import_blocks(result: TaskImportResult, file: str, note: str) -> Iterator[B
 
 
 def _count_lines(number: int, one: str, many: str) -> list[str]:
-    """Return the number of lines with what they are, or nothing for none."""
+    """Return the number of lines with their description, or an empty list if there are none."""
     return [f"{counted(number, 'line')} {one if number == 1 else many}"] if number else []
 
 
