@@ -118,7 +118,8 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
     candidates = people.assignable_as_of(context, shuffled.draw.candidates_as_of)
     if len(candidates) != shuffled.candidates_count:
         raise _not_verifiable(
-            row.shuffle_id, f"it had {counted(shuffled.candidates_count, 'candidate')}, but {len(candidates)} known"
+            row.shuffle_id,
+            f"it had {counted(shuffled.candidates_count, 'candidate')}, but the records have {len(candidates)}",
         )
     checked_count, wrong_draws = 0, []
     for event in context.log.between(row.first_sequence or 1, row.last_sequence or 0, TaskAssigned):
