@@ -69,7 +69,7 @@ class RunIn(IntEnum):
 
 
 class NamedCheck(NamedTuple):
-    """A named check; only a check that spends its time in SQL runs in the thread, one of event fields only there."""
+    """A named check. The thread runs checks that spend their time in SQL; only there may a check read event fields."""
 
     name: str
     check: CheckFunction
@@ -105,7 +105,7 @@ def prove(context: Context, head: str | None = None) -> LedgerProof:
     Raise ``Unavailable`` if the machine, and not the company's data, prevents a check.
     """
     failed = next((check for check in _run_all(_proof_checks(), context) if not check.ok), None)
-    problems = (f"{failed.name}: {failed.detail}" if failed else None, _unknown_head(context, head))
+    problems = (f"{failed.name}: {failed.detail}" if failed else None, _head_problem(context, head))
     violations = "; ".join(problem for problem in problems if problem) or None
     return LedgerProof(
         ok=violations is None, head=_head(context), entries=_count_entries(context), first_wrong=violations
@@ -169,7 +169,8 @@ def _run_all(named_checks: Sequence[NamedCheck], context: Context) -> list[Check
     return [results.get(named_check.name) or running[named_check].result() for named_check in named_checks]
 
 
-def _unknown_head(context: Context, head: str | None) -> str | None:
+def _head_problem(context: Context, head: str | None) -> str | None:
+    """Return why ``head`` is not a hash of this company's chain, or None."""
     try:
         if head is None or is_part_of_history(context, head.strip().lower()):
             return None

@@ -88,7 +88,8 @@ def _shuffles(
         elif len(eligible := candidates.as_of(event.draw.candidates_as_of)) != candidates_count or (
             tasks and not eligible
         ):
-            yield shuffle_id, None, f"it had {counted(candidates_count, 'candidate')}, but {len(eligible)} known"
+            reason = f"it had {counted(candidates_count, 'candidate')}, but the records have {len(eligible)}"
+            yield shuffle_id, None, reason
         else:
             yield shuffle_id, RecordedShuffle(event.draw, eligible, tasks, first, last), None
     for shuffle_id in events:

@@ -41,9 +41,9 @@ def open_days(up_to: date, context: Context) -> list[date]:
 
 
 def open_business_date(as_of: datetime | None, context: Context) -> date:
-    """Return the date that what happens now counts for: today or, if today is closed, the first open day after it.
+    """Return the business date of an event that happens now: today or, if today is closed, the first open day after it.
 
-    With ``as_of``, return the date that counted at that instant.
+    With ``as_of``, return the one that applied at that instant.
     """
     today = context.calendar.date_of(as_of or context.now)
     if as_of is None:

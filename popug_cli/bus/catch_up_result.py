@@ -23,7 +23,7 @@ class CatchUpResult:
     complete: bool = True
 
     def add(self, later: "CatchUpResult") -> None:
-        """Add the result of a later catch-up, which tells whether both are complete."""
+        """Add the result of a later catch-up; its ``complete`` holds for the sum."""
         for consumer, failures in later.failures.items():
             self.failures[consumer] = self.failures.get(consumer, 0) + failures
         self.errors += later.errors
@@ -31,7 +31,7 @@ class CatchUpResult:
 
 
 class CatchUpProgress:
-    """The progress of catch-ups within a block, in log positions; reported for at least ``MIN_REPORTED_POSITIONS``."""
+    """The progress of the catch-ups in a block, in log positions; reported for at least ``MIN_REPORTED_POSITIONS``."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -39,7 +39,7 @@ class CatchUpProgress:
         self._is_open = False
 
     def report(self, reached: int, end: int) -> None:
-        """Report how far the consumers came since the first call.
+        """Report how far the consumers have advanced since the first call.
 
         ``reached`` is the sum of all cursors, ``end`` the sum of the positions that they have to reach.
         """

@@ -72,9 +72,8 @@ def _ignore_change(principal: Principal) -> None:
 class Runtime:
     """The wired parts of one company.
 
-    ``write_lock`` is held around each write transaction;
-    if threads share the company, it excludes the other threads. ``on_change`` is called after each transaction of
-    ``writing`` that changed something, with its principal.
+    ``write_lock`` is held around each write transaction; if threads share the company, it excludes the other threads.
+    ``on_change`` is called after each transaction of ``writing`` that changed something, with its principal.
     """
 
     database: Database

@@ -1,7 +1,7 @@
 """The inbox: which of its events each consumer has done, as ranges of log positions.
 
 A range covers every position between its first and its last one; the consumer's events among them are done. Events of
-other types may lie between them. Ranges of one consumer neither overlap nor meet. A parked event is in no range until
+other types may lie between them. Ranges of one consumer neither overlap nor touch. A parked event is in no range until
 it is done, and a dropped one is never in a range.
 """
 
@@ -20,7 +20,7 @@ SELECT_RANGE_BEFORE = (
 def mark_done(context: Context, consumer: str, first: int, last: int) -> None:
     """Record that the consumer has done its events from ``first`` to ``last``, except parked and dropped ones.
 
-    Do nothing if ``last`` is before ``first``. Call it in the transaction of the effects.
+    Do nothing if ``last`` is before ``first``. Call this in the transaction that stores the effects of the events.
     """
     if last < first:
         return
@@ -28,10 +28,10 @@ def mark_done(context: Context, consumer: str, first: int, last: int) -> None:
     before = connection.select_one(SELECT_RANGE_BEFORE, consumer=consumer, sequence=first)
     if before and before[1] >= first - 1:
         first, last = before[0], max(last, before[1])
-    met = {"consumer": consumer, "first": first, "last": min(last + 1, MAX_POSITION)}
-    among = "FROM bus_inbox WHERE consumer = :consumer AND first_sequence BETWEEN :first AND :last"
-    last = max(last, connection.scalar(f"SELECT max(last_sequence) {among}", **met) or last)
-    connection.execute(f"DELETE {among}", **met)
+    bounds = {"consumer": consumer, "first": first, "last": min(last + 1, MAX_POSITION)}
+    touching_ranges = "FROM bus_inbox WHERE consumer = :consumer AND first_sequence BETWEEN :first AND :last"
+    last = max(last, connection.scalar(f"SELECT max(last_sequence) {touching_ranges}", **bounds) or last)
+    connection.execute(f"DELETE {touching_ranges}", **bounds)
     statement = (
         "SELECT sequence FROM bus_set_aside WHERE consumer = :consumer AND sequence BETWEEN :first AND :last"
         " ORDER BY sequence"

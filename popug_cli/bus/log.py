@@ -13,8 +13,8 @@ from popug_cli.storage.port import Connection, TextNotUtf8Error
 StoredEvent = tuple[int, str, str]
 READ_ROWS = 1_000
 ENVELOPE = "CAST(bus_log.envelope AS BLOB)"  # bytes, so that an envelope that is not UTF-8 can be read
-# The types whose events are as many as the tasks and entries; the index bus_log_rare has all other events. A statement
-# that repeats its condition can use it.
+# The types whose events grow in number with the tasks and ledger entries. The index bus_log_rare covers all other
+# events. A statement can use it only if it repeats the condition of the index, IS_RARE.
 FREQUENT_TYPES = (
     "popug.billing.entry_posted.v1",
     "popug.tasks.task_assigned.v1",
@@ -80,7 +80,7 @@ class Log:
         return next(self.decode_known(self._rows("id = ?", (event_id,))), None)
 
     def by_ids(self, event_ids: Sequence[str]) -> dict[str, Delivered[Event]]:
-        """Return the known events with these ids, by id; at most as many ids as SQLite takes placeholders (32,766)."""
+        """Return the known events with these ids, by id; at most as many ids as SQLite allows parameters (32,766)."""
         rows = self._rows(f"id IN ({','.join('?' * len(event_ids))})", tuple(event_ids))
         return {event.id: event for event in self.decode_known(rows)}
 

@@ -47,11 +47,14 @@ def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
 
 def log_problems(context: Context) -> Iterator[str]:
     """Yield a sentence on events before position 1, which no consumer reads, and one on the holes in the log."""
-    [(early, lowest)] = context.connection.select("SELECT count(*), min(sequence) FROM bus_log WHERE sequence < 1")
-    if early:
-        found = counted(early, "event lies", "events lie")
-        yield f"{found} before the beginning of the log, the first at {lowest}; no consumer reads there."
-    count = context.connection.scalar("SELECT count(*) FROM bus_log") - early  # without a condition, it reads an index
+    [(early_count, lowest)] = context.connection.select(
+        "SELECT count(*), min(sequence) FROM bus_log WHERE sequence < 1"
+    )
+    if early_count:
+        early_events = counted(early_count, "event lies", "events lie")
+        yield f"{early_events} before the beginning of the log, the first at {lowest}; no consumer reads there."
+    # without a condition, SQLite counts the entries of an index
+    count = context.connection.scalar("SELECT count(*) FROM bus_log") - early_count
     if count == max(context.position, 0):
         return
     statement = (
@@ -93,9 +96,9 @@ def skipped_problems(context: Context, consumers: Sequence[Consumer]) -> Iterato
 
 
 def states_of(context: Context, sequence: int) -> dict[str, str]:
-    """Return the state of an event by consumer, ``done`` or that of a parked one; none for an event still to process.
+    """Return the state of an event by consumer: ``done``, or the state that a parked or dropped event has.
 
-    A consumer that does not subscribe to the event may be among them, as done.
+    A consumer that still has to process the event is missing. One that does not subscribe to it may be listed as done.
     """
     statement = (
         "SELECT consumer, 'done' AS state FROM bus_inbox WHERE :sequence BETWEEN first_sequence AND last_sequence"

@@ -92,7 +92,7 @@ class Backends:
 
     @property
     def has_scoped_token(self) -> bool:
-        """Whether the token seems to permit a few commands only; false if that cannot be read."""
+        """Whether the token seems to have a scope, which permits a few commands only; False if it cannot be read."""
         with suppress(PopugError, ValueError):
             return read_unverified_claim(self.token or "", "scope") != "None"
         return False
@@ -120,7 +120,7 @@ class Backends:
             raise
 
     def close(self) -> None:
-        """Close the home's database; the last process to do so folds the write-ahead log into it."""
+        """Close the home's database; the last process to do so checkpoints its write-ahead log."""
         local = vars(self).get("local")
         if local is not None and not self._given_backend:
             local.close()

@@ -26,8 +26,8 @@ NO_MEMORY_MESSAGE = "failed to map segment"  # the loader's text if there is no 
 def run(arguments: list[str], program: Any = None) -> int:
     """Run one command line and return its exit status; print an error as a sentence or, with ``--json``, as JSON.
 
-    ``program`` is a program that was built before; by default, a new one. Raise
-    ``Terminated`` after a terminating signal.
+    ``program`` is the result of an earlier ``build``; by default, build a new one. Raise ``Terminated`` after a
+    terminating signal.
     """
     os.umask(0o077)
     _open_closed_streams()
@@ -164,7 +164,7 @@ def _unexpected_error(error: Exception) -> PopugError:
     """Return the error to print for an exception that no command translated.
 
     That is ``usage`` for bytes that are not UTF-8, an environment error for a lack of threads or memory and for other
-    operating system errors, ``no_home_directory`` for a ``~`` that leads nowhere, else ``internal``.
+    operating system errors, ``no_home_directory`` for a ``~`` that cannot be expanded, else ``internal``.
     """
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return InvalidInput(

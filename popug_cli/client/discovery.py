@@ -67,7 +67,7 @@ def _exists(path: Path) -> bool:
 def _distrust_of(path: Path, root: Path, owner: int) -> str | None:
     """Return why a socket cannot be that of the home's server, or None.
 
-    Outside the home, its directory must belong to this account only. In the home, no other account may write.
+    A directory outside the home must be private to this account. In the home, no other account may write.
     """
     socket_owner = path.lstat().st_uid
     if socket_owner not in {os.geteuid(), owner}:

@@ -1,6 +1,6 @@
 """Run one hook process: in its own session, with the event on stdin, a bounded output and a time limit.
 
-This process adopts what a hook leaves running, so that it can end those processes as well.
+This process adopts the processes that a hook leaves running, so that it can end them as well.
 """
 
 import errno
@@ -30,7 +30,7 @@ SIGNAL_STATUS_BASE = 128
 MAX_FIRST_LINE_BYTES = 256
 RESOURCE_ERRORS = OUT_OF_RESOURCES | DISK_FULL
 HOOK_VARIABLE = "POPUG_HOOK"
-MARKING_VARIABLES = (HOOK_VARIABLE, "POPUG_HOME", "POPUG_EVENT_ID")  # together they name a run
+RUN_VARIABLES = (HOOK_VARIABLE, "POPUG_HOME", "POPUG_EVENT_ID")  # together they identify a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def run_hook(
     """
     variables = {**environment, HOOK_VARIABLE: path.name}
     try:
-        with _file_of(path, event_json) as event_file:
+        with _event_file(path, event_json) as event_file:
             process = orphans.start(
                 [path],
                 stdin=event_file,
@@ -83,7 +83,7 @@ def run_hook(
         timed_out = not _read_until_exit(process, output, time.monotonic() + timeout_seconds, on_poll)
     finally:
         _kill_group(process)
-        orphans.end_orphans_of(process, [os.fsencode(f"{name}={variables[name]}") for name in MARKING_VARIABLES])
+        orphans.end_orphans_of(process, [os.fsencode(f"{name}={variables[name]}") for name in RUN_VARIABLES])
         status = process.returncode
         assert process.stdout is not None
         process.stdout.close()
@@ -91,8 +91,8 @@ def run_hook(
     return ProcessResult(status, output.decode(errors="replace").replace("\0", "\ufffd"))
 
 
-def _file_of(path: Path, event_json: bytes) -> IO[bytes]:
-    """Return a file with the event; raise ``hook_not_run`` if none can be made, which is not the hook's failure."""
+def _event_file(path: Path, event_json: bytes) -> IO[bytes]:
+    """Return a file with the event; raise ``hook_not_run`` if it cannot be created, which is not the hook's failure."""
     try:
         file = unnamed_file()
         file.write(event_json)

@@ -1,4 +1,4 @@
-"""Login throttling: the sixth failed login locks a username for 1 s, and each further one doubles that.
+"""Login throttling: the sixth failed login locks a username for 1 s, and each further one doubles that, up to a limit.
 
 Failures with names that no user has are counted too, so that the answer does not reveal whether a user exists. A device
 that has logged in before has a count of its own (``devices``), so that wrong guesses by others do not lock it out.
@@ -15,8 +15,8 @@ from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.messages.identity import LogIn, LoginLocked, User
 
-DEVICE_MARK = "#"  # no username contains it
-AFTER_DEVICE_MARK = chr(ord(DEVICE_MARK) + 1)
+DEVICE_SEPARATOR = "#"  # no username contains it
+AFTER_DEVICE_SEPARATOR = chr(ord(DEVICE_SEPARATOR) + 1)
 
 
 class LoginAttempt(NamedTuple):
@@ -27,8 +27,8 @@ class LoginAttempt(NamedTuple):
 
     @property
     def throttle_key(self) -> str:
-        """The key under which its failures are counted."""
-        return self.username if self.device_id is None else f"{self.username}{DEVICE_MARK}{self.device_id}"
+        """The key under which the failures of such attempts are counted."""
+        return self.username if self.device_id is None else f"{self.username}{DEVICE_SEPARATOR}{self.device_id}"
 
 
 def attempt_of(message: LogIn, context: Context) -> LoginAttempt:
@@ -102,6 +102,6 @@ def reset_all(context: Context, username: str) -> None:
         "DELETE FROM identity_throttle"
         " WHERE username = :username OR (username > :first_device AND username < :after_devices)",
         username=username,
-        first_device=username + DEVICE_MARK,
-        after_devices=username + AFTER_DEVICE_MARK,
+        first_device=username + DEVICE_SEPARATOR,
+        after_devices=username + AFTER_DEVICE_SEPARATOR,
     )

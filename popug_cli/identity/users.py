@@ -23,7 +23,7 @@ def by_username(context: Context, limit: int, offset: int) -> list[User]:
 
 
 def find(context: Context, username: str) -> User | None:
-    """Return the user with that name (in any case), or None."""
+    """Return the user with that name (case-insensitive), or None."""
     if not username.isascii():
         return None
     row = context.connection.record(f"{_SELECT_USERS} WHERE username = :username", username=lower_username(username))
@@ -31,7 +31,7 @@ def find(context: Context, username: str) -> User | None:
 
 
 def get(context: Context, username: str) -> User:
-    """Return the user with that name (in any case); raise ``user_not_found``."""
+    """Return the user with that name (case-insensitive); raise ``user_not_found``."""
     user = find(context, username)
     if user is None:
         raise NotFound(
@@ -49,9 +49,11 @@ def has_users(context: Context) -> bool:
 
 
 def is_last_admin(context: Context, user: User) -> bool:
-    """Return whether no user but `user` is an active admin."""
-    others = "SELECT EXISTS (SELECT 1 FROM identity_users WHERE role = 'admin' AND active = 1 AND user_id <> :user_id)"
-    return not context.connection.scalar(others, user_id=user.user_id)
+    """Return whether there is no active admin other than `user`."""
+    statement = (
+        "SELECT EXISTS (SELECT 1 FROM identity_users WHERE role = 'admin' AND active = 1 AND user_id <> :user_id)"
+    )
+    return not context.connection.scalar(statement, user_id=user.user_id)
 
 
 def password_hash_of(context: Context, user: User) -> str | None:

@@ -81,7 +81,7 @@ class Home(msgspec.Struct, frozen=True):
 
 
 def find_home(chosen: Path | None) -> Home:
-    """Return the chosen home, else ``POPUG_HOME``, else the platform's user data directory."""
+    """Return the chosen home, else ``POPUG_HOME``, else ``default_home``; raise ``no_home_directory``."""
     if chosen is None and os.environ.get("POPUG_HOME"):
         chosen = Path(os.environ["POPUG_HOME"])
     return Home(Path(os.path.abspath(chosen.expanduser()))) if chosen else default_home()
@@ -111,7 +111,7 @@ def is_default_home(home: Home) -> bool:
 
 
 def user_directory(find: Callable[..., Path]) -> Path | None:
-    """Return popug's directory by a function of platformdirs, or None if this account has no home directory."""
+    """Return popug's directory according to ``find`` (of platformdirs); None if this account has no home directory."""
     try:
         directory = find("popug", appauthor=False)
     except RuntimeError:
@@ -120,7 +120,7 @@ def user_directory(find: Callable[..., Path]) -> Path | None:
 
 
 def no_home_directory(hint: str = "Set HOME to a directory of this account.") -> InvalidInput:
-    """Return the error for an account without HOME and without an entry in /etc/passwd, as containers have it."""
+    """Return the error for an account without HOME and without an entry in /etc/passwd, as in some containers."""
     sentence = "This account has no home directory: HOME is not set, and /etc/passwd does not name one."
     return InvalidInput("no_home_directory", sentence, hint=hint)
 

@@ -1,4 +1,4 @@
-"""The server log, of a server or a scheduler: the logger ``popug``, one record a line on stderr, as text or JSON.
+"""The log of a server or a scheduler: the logger ``popug``, one record a line on stderr, as text or JSON.
 
 A module writes ``LOG.warning("a sentence")``, and gives values for programs with ``extra={"name": value}``: they
 become keys of the JSON record. Text from people is escaped, and what looks like a token or a password hash is hidden.
@@ -22,7 +22,7 @@ from popug_cli.kernel.text import escape_hidden, escape_hidden_json
 
 LOG = logging.getLogger("popug")
 ACCESS_LOG = logging.getLogger("popug.access")
-QUIET_LIBRARIES = ("uvicorn", "apscheduler")  # their errors are answered to the client, or raised
+QUIET_LIBRARIES = ("uvicorn", "apscheduler")  # popug reports their errors to the client, or raises them
 REDACTED = "(hidden)"
 MAX_TRACEBACKS = 10
 _SECRETS = re.compile(r"eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?|\$argon2[\w$=,+/]+")  # a JSON Web Token, a password hash
@@ -33,7 +33,7 @@ class SafeFormatter(logging.Formatter):
     """Format a traceback without the text of the errors in it, because an error may quote a password."""
 
     def formatException(self, exc_info: Any) -> str:  # noqa: N802 - the name is logging's
-        """Return the traceback of an error and of the errors that it was raised from, the first one first."""
+        """Return the tracebacks of an error and of its chain of causes, the original cause first."""
         parts: list[str] = []
         error: BaseException | None = exc_info[1]
         while error is not None and len(parts) < MAX_TRACEBACKS:
@@ -137,11 +137,11 @@ def log_error(error: PopugError) -> None:
 
 
 def log_failed_request(error: Exception) -> None:
-    """Log an internal error or damaged data with its place, or with its traceback if ``POPUG_TRACEBACK`` is set."""
+    """Log an internal error or damaged data with its line; if ``POPUG_TRACEBACK`` is set, with its traceback."""
     if os.environ.get("POPUG_TRACEBACK"):
         LOG.error("A request failed (%s).", _describe(error), exc_info=error)
     else:
-        LOG.error("A request failed (%s%s); POPUG_TRACEBACK=1 shows the way there.", _describe(error), _place(error))
+        LOG.error("A request failed (%s%s); POPUG_TRACEBACK=1 shows the traceback.", _describe(error), _place(error))
 
 
 class WarnOnce:
@@ -160,8 +160,8 @@ class WarnOnce:
 def _formatter(name: str, stream: TextIO, *, as_json: bool) -> logging.Formatter:
     if name == "json":
         return JsonFormatter()
-    kind = ErrorDocumentFormatter if as_json else TextFormatter
-    return kind(shows_time=not stream.isatty())
+    formatter_class = ErrorDocumentFormatter if as_json else TextFormatter
+    return formatter_class(shows_time=not stream.isatty())
 
 
 def _write_line(stream: TextIO, line: str) -> None:

@@ -25,7 +25,7 @@ class SystemRandomSource:
 
 
 SEED_BYTES = 16
-LOW_BITS = 48  # of a UUID; a random step changes the others only when they overflow
+LOW_BITS = 48  # of a UUID; a random step changes the higher bits only if these overflow
 LOW_BITS_END = 2**LOW_BITS
 FIRST_BYTES, STEPS_PER_READ = 10, 64
 
@@ -46,7 +46,7 @@ class Draws(Protocol):
 
 
 class RandomDraws:
-    """Seeds of random bytes, whatever the draw is for."""
+    """Seeds of random bytes, independent of the purpose and the subject of the draw."""
 
     def __init__(self, randomness: RandomSource) -> None:
         self._randomness = randomness
@@ -67,10 +67,10 @@ def uuid7(now: datetime, randomness: RandomSource) -> str:
 
 
 def monotonic_uuid7s(now: datetime, randomness: RandomSource) -> Iterator[str]:
-    """Return rising UUIDs of version 7 of one instant, without end (RFC 9562, section 6.2, method 2).
+    """Return an endless iterator of increasing UUIDs of version 7 for one instant (RFC 9562, section 6.2, method 2).
 
-    The first has 74 random bits; each next one is higher by a random step, so that an index grows at its end only. The
-    iterator is no generator: Python resumes a generator to end it, and would lose a signal that arrives then.
+    The first has 74 random bits; each further one is higher by a random step, so that an index grows at its end only.
+    The iterator is not a generator: Python resumes a generator to close it, and would lose a signal that arrives then.
     """
     timestamp = f"{max(0, int(now.timestamp() * 1000)) & (2**48 - 1):012x}"
 

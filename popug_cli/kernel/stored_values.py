@@ -1,4 +1,4 @@
-"""Read texts of the database that only popug writes; another text there is damage, not a wrong input."""
+"""Parse stored texts that only popug writes; any other text there is damage, not invalid input."""
 
 from datetime import date
 from enum import StrEnum

@@ -3,7 +3,7 @@
 Linux reports it with ``SO_PEERCRED`` (unix(7)), macOS and the BSDs with ``LOCAL_PEERCRED`` (unix(4)). For a client it
 is the account that called listen(2), which no other process can pretend to be.
 
-Without this, a client sent a password to any process that listened under the expected name. See
+Without this check, a client would send a password to any process that listened under the expected name. See
 ``decisions/0046-only-the-owner-of-a-home-opens-it.md``.
 """
 

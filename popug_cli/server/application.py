@@ -27,7 +27,7 @@ class WebRequest:
 
     @property
     def query(self) -> dict[str, str]:
-        """The parameters of the query; the first of several values of a name."""
+        """The parameters of the query; the first value if a name is repeated."""
         return dict(reversed(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)))
 
     def take_body(self) -> bytes:

@@ -57,7 +57,7 @@ class ChunkLimit(h11.Connection):
 
 
 class LimitedConnection(H11Protocol):
-    """An HTTP/1.1 connection. `budget` limits their number, and a request's headers must be complete in time.
+    """An HTTP/1.1 connection. `budget` limits how many there are; the headers of a request must be complete in time.
 
     `raw_transport` is the transport below TLS, which carries the encrypted bytes.
     """
@@ -69,7 +69,7 @@ class LimitedConnection(H11Protocol):
     _place: Place | None = None
 
     def __init__(self, *arguments: Any, budget: ConnectionBudget, **options: Any) -> None:
-        """Replaces ``h11_max_incomplete_event_size``, because uvicorn creates a connection that counts no chunks."""
+        """Replaces ``h11_max_incomplete_event_size``, because uvicorn's own ``h11.Connection`` counts no chunks."""
         super().__init__(*arguments, **options)
         self._budget = budget
         self.conn = ChunkLimit(h11.SERVER, MAX_HEADER_BYTES)
@@ -77,8 +77,8 @@ class LimitedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a new connection, or answer 503 if there are too many.
 
-        Replaces ``limit_concurrency``, which knows no peers, and answers after the headers: silent clients could
-        occupy all descriptors.
+        Replaces ``limit_concurrency``, which does not distinguish peers, and answers only after the headers, so that
+        silent clients could occupy all file descriptors.
         """
         super().connection_made(transport)
         self._place = self._budget.acquire(self.raw_transport or transport, self._on_eviction)
@@ -89,7 +89,7 @@ class LimitedConnection(H11Protocol):
         self._deadline = self.loop.call_later(HEADER_TIMEOUT_SECONDS, self._on_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers of a closed connection, and release its place; uvicorn has no option for them."""
+        """Stop the timers of a closed connection, and release its place; uvicorn has no option for either."""
         self._cancel_deadline()
         self._stop_unread_timer()
         if self._place is not None:
@@ -99,8 +99,7 @@ class LimitedConnection(H11Protocol):
     def handle_events(self) -> None:
         """Process received data. Once a request's headers are complete, `RequestGuard` limits its time.
 
-        A connection whose request is complete is not evicted before its response. uvicorn has no option for the time of
-        the headers.
+        A connection whose request is complete is not evicted before its response. uvicorn has no timeout for headers.
         """
         previous_cycle = self.cycle
         super().handle_events()
@@ -113,7 +112,7 @@ class LimitedConnection(H11Protocol):
     def on_response_complete(self) -> None:
         """Start the timeout for the headers of the next request; close a half-closed connection.
 
-        Replaces ``timeout_keep_alive``, which the first byte of the next request ends.
+        Replaces ``timeout_keep_alive``, whose timer the first byte of the next request stops.
         """
         self._cancel_deadline()
         cycle = self.cycle
@@ -141,14 +140,14 @@ class LimitedConnection(H11Protocol):
     def shutdown(self) -> None:
         """Shut down. Abort idle TLS connections, because their peers would not answer the TLS close.
 
-        Replaces ``timeout_graceful_shutdown`` for them, which waits for as long as a request may run.
+        For them, this replaces ``timeout_graceful_shutdown``, which is as long as a request may run.
         """
         super().shutdown()
         if self.raw_transport is not None and self.transport.is_closing() and not self._unsent_bytes:
             self.transport.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep a plain connection that the client half-closed open, if a complete request awaits its response.
+        """Keep a plain connection open after the client half-closed it, if a complete request awaits its response.
 
         A TLS connection cannot be half-closed. uvicorn has no option for half-closed connections and closes them.
         """
@@ -183,7 +182,7 @@ class LimitedConnection(H11Protocol):
         return self.transport.get_write_buffer_size() + raw_unsent
 
     def _on_eviction(self) -> None:
-        """Reject an idle connection, because a new one needs its place. Do not wait for the client to read that."""
+        """Reject an idle connection, because a new one needs its place; do not wait for it to read the error."""
         self._cancel_deadline()
         self._reject(503, http_errors.busy())
         if self._unsent_bytes or self.raw_transport is not None:

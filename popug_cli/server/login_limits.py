@@ -1,7 +1,7 @@
-"""Logins at the same time: a short queue of password checks, with a share for each peer and for known devices.
+"""Limits on simultaneous logins: a short queue of password checks, with a share for each peer and for known devices.
 
-A password check takes long on purpose, so strangers could keep the hasher busy. A login that finds no place is refused
-at once; a peer that does not stop has to wait for the refusal. A device that has logged in before has places and a
+A password check takes long on purpose, so strangers could keep the hasher busy. A login that finds no free place is
+refused at once; a peer that keeps trying waits for the refusal. A device that has logged in before has places and a
 hasher that strangers cannot use.
 """
 
@@ -28,7 +28,7 @@ MAX_QUICK_REFUSALS = 50  # of one peer in a second
 MAX_REMEMBERED_PEERS = 100
 NETWORK, HOME, KNOWN = "network", "home", "known"
 MAX_LOGINS = {NETWORK: 16, HOME: 50}
-MAX_OWNED = {NETWORK: 8, HOME: 50, KNOWN: 4}  # of one peer, or of the known devices of one user
+MAX_LOGINS_PER_OWNER = {NETWORK: 8, HOME: 50, KNOWN: 4}  # of one peer, or of the known devices of one user
 
 
 class LoginLimits:
@@ -39,7 +39,7 @@ class LoginLimits:
         self._pools = pools
         self._by_group: Counter[str] = Counter()
         self._by_owner: Counter[str] = Counter()
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._owner_locks: dict[str, asyncio.Lock] = {}
         self._warn = WarnOnce(MAX_REMEMBERED_PEERS)
         self._failures = FailedLoginLog()
         self._refusals: Counter[Peer] = Counter()
@@ -56,31 +56,31 @@ class LoginLimits:
         if not self._has_place(peer, user):
             await self._slow_down(peer)
             raise _too_many_logins()
-        with self._place(peer, user) as turn:
-            async with turn:
+        with self._place(peer, user) as owner_lock:
+            async with owner_lock:
                 return await self._pools.run_login(partial(self._log_failure, message, peer, log_in), user is not None)
 
     def _has_place(self, peer: Peer, user: str | None) -> bool:
         group, owner = _group_and_owner(peer, user)
         is_full = group in MAX_LOGINS and self._by_group[group] >= MAX_LOGINS[group]
-        return not is_full and self._by_owner[owner] < MAX_OWNED[group]
+        return not is_full and self._by_owner[owner] < MAX_LOGINS_PER_OWNER[group]
 
     @contextmanager
     def _place(self, peer: Peer, user: str | None) -> Iterator[asyncio.Lock]:
-        """Hold a place of the user or of the peer. Yield the lock that lets one login of it wait for the hasher.
+        """Hold a place of the user or of the peer. Yield its lock, with which one login at a time waits for the hasher.
 
-        So a peer waits for one login of each other peer, however many these make.
+        So a peer waits for at most one login of each other peer, however many logins those attempt.
         """
         group, owner = _group_and_owner(peer, user)
         self._by_group[group] += 1
         self._by_owner[owner] += 1
         try:
-            yield self._turns.setdefault(owner, asyncio.Lock())
+            yield self._owner_locks.setdefault(owner, asyncio.Lock())
         finally:
             self._by_group[group] -= 1
             self._by_owner[owner] -= 1
             if not self._by_owner[owner]:
-                del self._by_owner[owner], self._turns[owner]
+                del self._by_owner[owner], self._owner_locks[owner]
 
     async def _slow_down(self, peer: Peer) -> None:
         """Wait if the peer was refused often in this second, so that its next attempts do not occupy the server."""
@@ -105,7 +105,7 @@ class LoginLimits:
 
 
 def _group_and_owner(peer: Peer, user: str | None) -> tuple[str, str]:
-    """Return who shares the places for a login, and who may have only a part of them.
+    """Return the group of logins that share places, and the owner, which may take only some of them.
 
     `user` is the user of a known device, or None. A user can make many devices known, so they share places.
     """

@@ -1,4 +1,4 @@
-"""The trace of failed logins in the log: one record each, but not more in a minute than a person can read."""
+"""Log failed logins: one record each, but not more in a minute than a person can read."""
 
 from collections import Counter
 from time import monotonic
@@ -19,7 +19,7 @@ class FailedLoginLog:
     def record(self, username: str | None, client: str, wait_seconds: int) -> None:
         """Log a wrong password, and the lockout of `wait_seconds` that it causes, if that is not 0.
 
-        `username` is None if no user has the name. Such a name may be a password that was typed in the wrong place.
+        `username` is None if no user has the name. Such a name is not logged: it may be a mistyped password.
         """
         name = username or "an unknown user"
         details = {"client": client, "username": username}

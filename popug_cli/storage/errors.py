@@ -20,7 +20,7 @@ from popug_cli.platform.signals import find_in_context
 DATABASE_ERRORS = (sqlite3.Error,)
 PRIMARY_CODE_MASK = 0xFF
 OPEN_ERRORS = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
-# Codes of errors that say that nothing was done; a command that committed a part before reports ``in_doubt`` instead.
+# Codes of errors that say that nothing was done. A command that has committed a part reports ``in_doubt`` instead.
 ENVIRONMENT_CODES = frozenset(
     {"database_busy", "disk_full", "foreign_owner", "home_replaced", "io_error", "newer_database", "read_only"}
 )
@@ -32,10 +32,10 @@ CORRUPTION_MESSAGES = (
     "Could not decode to UTF-8",
     "no such table",
     "no such column",
-    "already exists",  # this and the next are raised by a migration if the file does not record the last one
+    "already exists",  # a migration raises this and the next one if the file does not record the last migration
     "duplicate column name",
 )
-# Exceptions that only the database raises, or the decoding of a stored value. Messages are decoded before.
+# Exceptions that only the database and the decoding of stored values raise: messages are decoded earlier.
 CORRUPTION_SYMPTOMS = (sqlite3.IntegrityError, msgspec.MsgspecError, InvalidStoredValue)
 
 

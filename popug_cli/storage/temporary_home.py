@@ -1,6 +1,6 @@
-"""The temporary homes of backups and restores: made, found again after a kill, and removed or finished.
+"""The temporary homes of backups and restores: create them; after a kill, find them and finish or remove them.
 
-A backup verifies a copy of the company in a temporary home; a restore prepares the new company in one, and then swaps
+A backup verifies a copy of the company in a temporary home. A restore prepares the new company in one, and then swaps
 it with the home. ``TEMP_HOME_MARKER`` marks a temporary home. Before the swap of a restore, the marker receives a plan.
 So the next process can finish a swap that a kill interrupted. See
 ``decisions/0045-temporary-files-are-locked-by-their-process.md``.
@@ -59,22 +59,22 @@ def _note(folder: Path, next_to: Path) -> Iterator[None]:
 
 
 def write_swap_plan(fresh: Home, old_home: Path) -> None:
-    """Store in a temporary home what has to be renamed after the swap, and synchronize it."""
+    """Store the ``SwapPlan`` in the marker of the temporary home ``fresh``, and synchronize it."""
     names = SwapPlan(fresh.root.name, old_home.name)
     files.replace_file(fresh.root / TEMP_HOME_MARKER, b"\0".join(map(os.fsencode, names)))
 
 
 def finish_swap(home: Path) -> Path | None:
-    """Rename what a swap left to rename, remove the marker, and return the path of the old home, or None.
+    """Move the old home from the temporary path to its own, remove the marker, and return the old home's path, or None.
 
     Raise ``OSError``.
     """
     plan = _read_plan(home)
     old_home = None
     if plan is not None:
-        hidden, kept = home.with_name(plan.fresh), home.with_name(plan.old_home)
-        if hidden.is_dir() and not kept.exists():
-            hidden.rename(kept)
+        temporary_path, kept = home.with_name(plan.fresh), home.with_name(plan.old_home)
+        if temporary_path.is_dir() and not kept.exists():
+            temporary_path.rename(kept)
         old_home = kept if kept.exists() else None
     (home / TEMP_HOME_MARKER).unlink(missing_ok=True)
     files.sync(home.parent)
@@ -97,7 +97,7 @@ def clear(home: Home) -> Iterator[str]:
 
 
 def clear_homes(directory: Path, of: Path | None = None) -> Iterator[str]:
-    """Remove the temporary homes of dead processes in a directory, also noted ones; yield a sentence for each."""
+    """Remove the temporary homes of dead processes in a directory or linked from it; yield a sentence for each."""
     for path in temporary.dead_paths(directory, of):
         if path.is_symlink():
             yield from _clear_noted(path)

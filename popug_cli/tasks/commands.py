@@ -27,7 +27,7 @@ from popug_cli.tasks.assignments import TASKS_AT_ONCE, has_open_tasks
 from popug_cli.tasks.creation import create, draw_for_new_tasks
 from popug_cli.tasks.queries import get_task
 
-MAX_TAKEN = 100
+MAX_TAKEN = 100  # ids that the result of an import lists; it counts all
 
 
 def add_task(message: AddTask, context: Context) -> GetTask:
@@ -100,7 +100,7 @@ def import_tasks(message: ImportTasks, context: Context) -> TaskImportResult:
 def _check_lines(lines: Iterable[NewTask | None], context: Context) -> None:
     """Raise the error of the first bad line before any task is created: creating many takes minutes.
 
-    Raise ``forbidden`` at the first line that the caller may not import any more.
+    Raise ``forbidden`` at the first line beyond the limit of the caller's role.
     """
     is_limited = context.principal.role not in SHUFFLERS
     limit = context.settings.number("tasks.import_limit") if is_limited else None
@@ -112,7 +112,7 @@ def _check_lines(lines: Iterable[NewTask | None], context: Context) -> None:
 def _record_new(
     lines: Iterable[rules.ImportLine], numbers: range, new_lines: Mapping[str, rules.ImportLine], context: Context
 ) -> None:
-    """Record the created tasks whose import key is new; of several lines with one key, the first."""
+    """Record the created tasks whose import key is new; if several lines share a key, record the first."""
     created = reversed([*zip(lines, numbers, strict=True)])
     imports.record({line.import_key: number for line, number in created if line.import_key in new_lines}, context)
 

@@ -109,8 +109,8 @@ def get_shuffle(message: GetShuffle, context: Context) -> Shuffle:
 def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
     """Repeat the draws of a shuffle from the log, and return those that differ.
 
-    Raises what ``get_shuffle`` raises. Raise ``integrity`` if the draws cannot be repeated, or if the log, the stored
-    shuffle and the known candidates contradict each other.
+    Raise the errors of ``get_shuffle``. Raise ``integrity`` if the draws cannot be repeated, or if the log, the stored
+    shuffle and the recorded candidates contradict each other.
     """
     result = get_shuffle(GetShuffle(shuffle_id=message.shuffle_id), context)
     row = _shuffle(message.shuffle_id, context)
@@ -118,7 +118,8 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
     candidates = people.assignable_as_of(context, shuffled.draw.candidates_as_of)
     if len(candidates) != shuffled.candidates_count:
         raise _not_verifiable(
-            row.shuffle_id, f"it had {counted(shuffled.candidates_count, 'candidate')}, but {len(candidates)} known"
+            row.shuffle_id,
+            f"it had {counted(shuffled.candidates_count, 'candidate')}, but the records have {len(candidates)}",
         )
     checked_count, wrong_draws = 0, []
     for event in context.log.between(row.first_sequence or 1, row.last_sequence or 0, TaskAssigned):
@@ -135,10 +136,10 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
 
 
 def get_fairness(message: GetFairness, context: Context) -> Fairness:
-    """Return for each user the number of assigned tasks and the number that fair draws give, and the p-value.
+    """Return the actual and the expected number of draws for each user, and the p-value of a chi-squared test.
 
-    A user who was a candidate of no draw is left out, unless assignable now. Draws that another program inserted into
-    the log count as well.
+    A user who was never a candidate is left out, unless the user is assignable now. Draws that another program inserted
+    into the log count as well.
     """
     candidates = people.Candidates(context)
     draws_by_change: Counter[int] = Counter()
@@ -158,7 +159,7 @@ def get_fairness(message: GetFairness, context: Context) -> Fairness:
 
 
 def _draw_counts(candidates: people.Candidates, context: Context) -> Iterator[tuple[int, str, int]]:
-    """Yield the position of the last change of candidates before some draws, their assignee, and their number."""
+    """Yield (log position of the last change of candidates before the draws, assignee, number of these draws)."""
     statement = "SELECT candidates_since, assignee_id, draws_count FROM tasks_draw_counts"
     yield from context.connection.select(statement)
     inserted = (context.log.row_at(sequence) for sequence in unlinked_positions(context))
@@ -214,9 +215,9 @@ def _shuffle(shuffle_id: str, context: Context) -> shuffles.StoredShuffle:
 
 
 def _filter(message: ListTasks, context: Context) -> tuple[str, dict[str, Any]]:
-    """Return the condition of a task list and its parameters; ``since`` and ``until`` compare one time of a task.
+    """Return the condition of a task list and its parameters.
 
-    That is the time of its completion if only completed tasks are listed, else that of its creation.
+    ``since`` and ``until`` limit the time of completion if only completed tasks are listed, else that of creation.
     """
     conditions, values = ["TRUE"], dict[str, Any]()
     if message.status is not StatusFilter.ALL:
@@ -236,7 +237,7 @@ def _filter(message: ListTasks, context: Context) -> tuple[str, dict[str, Any]]:
             conditions.append(f"{compared_time} {condition} :{name}")
             values[name] = to_rfc3339(instant)
     if message.search:
-        patterns = {f"pattern_{number}": each for number, each in enumerate(rules.search_patterns(message.search))}
+        patterns = {f"pattern_{index}": pattern for index, pattern in enumerate(rules.search_patterns(message.search))}
         alternatives = " OR ".join(f"task.search_text LIKE :{name} ESCAPE '\\'" for name in patterns)
         conditions.append(f"({alternatives})")
         values |= patterns

@@ -33,11 +33,11 @@ class StoredShuffle(NamedTuple):
 
 
 def run_shuffle(request: Delivered[ShuffleRequested], context: Context) -> None:
-    """Draw a new assignee for every open task, and publish ``tasks_shuffled``; fail without candidates for open tasks.
+    """Draw a new assignee for every open task, and publish ``tasks_shuffled``.
 
-    Do nothing if the request is done or failed already.
+    Without candidates for open tasks, ``fail`` the request. Do nothing if the request is done or failed already.
     """
-    if not _is_pending(request, context):
+    if not _record_and_check_pending(request, context):
         return
     shuffle_id = request.data.shuffle_id
     task_count, draw = count_open_tasks(context), new_draw("shuffle", shuffle_id, context)
@@ -63,7 +63,7 @@ def run_shuffle(request: Delivered[ShuffleRequested], context: Context) -> None:
 
 def fail(request: Delivered[ShuffleRequested], error: str, context: Context) -> None:
     """Drop a request permanently and publish ``shuffle_failed``; do nothing if it is done or failed already."""
-    if not _is_pending(request, context):
+    if not _record_and_check_pending(request, context):
         return
     shuffle_id = request.data.shuffle_id
     _finish(shuffle_id, "state = 'failed', error = :error", {"error": error}, context)
@@ -91,7 +91,7 @@ def find(shuffle_id: str, context: Context) -> StoredShuffle | None:
     return StoredShuffle._make(row) if row else None
 
 
-def _is_pending(request: Delivered[ShuffleRequested], context: Context) -> bool:
+def _record_and_check_pending(request: Delivered[ShuffleRequested], context: Context) -> bool:
     """Store the request unless it is stored, and return whether it is neither done nor failed."""
     shuffle_id = request.data.shuffle_id
     record_request(shuffle_id, request.data.requested_by, request.time, context)

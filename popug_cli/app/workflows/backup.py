@@ -62,7 +62,7 @@ def _copy_settings(backend: "LocalBackend", copy: Home) -> None:
 
 
 def verify(backend: "LocalBackend", copy: Home) -> None:
-    """Run the health checks on a copy, which has no keys; raise ``integrity`` with the first other failed check."""
+    """Run the health checks on a copy, which has no keys; raise ``integrity`` if a check other than the keys' fails."""
     copy_backend = backend.for_home(copy)
     try:
         health: Health = copy_backend.perform(CheckHealth())
@@ -86,7 +86,7 @@ def _default_path(backend: "LocalBackend") -> Path:
 
 
 def _note_directory(backend: "LocalBackend") -> Path | None:
-    """Return the directory in which a later process finds the note of a backup that was killed, if there is one."""
+    """Return where a later process looks for links to temporary homes of killed backups; None if it is not writable."""
     return backend.home.backups if os.access(backend.home.backups, os.W_OK) else None
 
 

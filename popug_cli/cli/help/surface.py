@@ -1,7 +1,6 @@
 """All commands and options as data, so that help and completion need no Typer.
 
-``python -m tests.generate`` makes ``surface.json`` from the commands and from ``guide.toml``; a test
-compares them.
+``python -m tests.generate`` makes ``surface.json`` from the commands and from ``guide.toml``; a test compares them.
 """
 
 import json
@@ -13,7 +12,11 @@ FILE = os.path.join(os.path.dirname(__file__), "surface.json")  # noqa: PTH118, 
 
 
 class Parameter(NamedTuple):
-    """An option or, without ``names``, an argument. ``value`` is the placeholder of its value, empty for a flag."""
+    """An option or, without ``names``, an argument.
+
+    ``value`` is the placeholder of its value, empty for a flag. ``completes`` says how the shell completes the value.
+    ``everywhere`` marks an option that every command has.
+    """
 
     help: str
     names: tuple[str, ...] = ()
@@ -127,7 +130,7 @@ class ParsedCommandLine(NamedTuple):
 
 
 def parse(arguments: list[str]) -> ParsedCommandLine:
-    """Parse a command line, complete or not; raise nothing for unknown words. The value of a flag is empty."""
+    """Parse a command line, complete or not. Unknown words raise no error. The value of a flag is empty."""
     program, words, options, positional = surface(), "", dict[str, str](), list[str]()
     remaining = list(arguments)
     while remaining:

@@ -23,8 +23,8 @@ from popug_cli.platform.temporary import unnamed_file
 MAX_LINE_BYTES = 1024 * 1024
 MAX_UNKNOWN_FIELDS = 20
 MAX_NAME_CHARACTERS = 60  # of an unknown field
-HEAD_BYTES = 4  # they tell the encoding of a file
-NOT_UTF_8 = "it is not in UTF-8, in which the file must be saved"
+HEAD_BYTES = 4  # enough to detect the encoding of a file
+NOT_UTF_8 = "it is not valid UTF-8; save the file as UTF-8"
 JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
 CSV_SUFFIXES = {".csv", ".tsv"}
 COPY_CHARACTERS = 1024 * 1024
@@ -37,8 +37,8 @@ class ImportLines(Collection[Line | None], Generic[Line]):
     """The parsed lines of a file, None for a blank line. Each iteration reads the file again.
 
     The constructor and each iteration raise ``unreadable_file``, or ``invalid_line`` with the number of the first line
-    that is too long or does not match ``line_type``. ``plain_field`` is the field that a line of plain text is; without
-    it, plain text is not valid. ``unknown_fields`` are the first ``MAX_UNKNOWN_FIELDS`` names in the file that
+    that is too long or does not match ``line_type``. ``plain_field`` is the field that a line of plain text fills;
+    without it, plain text is not valid. ``unknown_fields`` are the first ``MAX_UNKNOWN_FIELDS`` names in the file that
     ``line_type`` does not have, and ``has_more_unknown_fields`` says whether there are others.
     """
 
@@ -89,9 +89,10 @@ class ImportLines(Collection[Line | None], Generic[Line]):
             self.unknown_fields[shown] = None
 
     def _find_format(self) -> Callable[[], Iterator[Record]]:
-        """Return the function that reads the file's records, as its name or its first line with text shows it.
+        """Detect the format by the file's name and its first line with text; return the function that reads records.
 
-        Raise ``invalid_line`` for CSV without a header that names the required fields, and no field twice.
+        Raise ``invalid_line`` for a CSV header that names a field twice, or for a file named as CSV whose header lacks
+        a required field.
         """
         self._file.seek(self._start)
         first = next((line for line in iter(self._next_line, b"") if line.strip()), b"").strip()
@@ -136,8 +137,8 @@ class ImportLines(Collection[Line | None], Generic[Line]):
     def _csv_rows(self) -> Iterator[Record]:
         """Yield the rows with their cells by column, without empty cells.
 
-        A record stands for each line of the file, so that the number of a record is that of its line: None for the
-        header, and for the lines after the first of a row.
+        Each line of the file has a record, so that the number of a record is that of its line. The value is None for
+        the lines up to the header, and for the lines of a row after its first.
         """
         lines = self._text_lines()
         header_line, header = next((number, line) for number, line in lines if line.strip())
@@ -153,7 +154,7 @@ class ImportLines(Collection[Line | None], Generic[Line]):
             row_line = header_line + rows.line_num + 1
 
     def _next_row(self, rows: Any, header_line: int) -> list[str] | None:
-        """Return the next row of a reader of CSV that began after the header, or None at the end."""
+        """Return the next row of a CSV reader that began after the header, or None at the end."""
         try:
             return next(rows, None)
         except csv.Error as error:
@@ -173,7 +174,7 @@ class ImportLines(Collection[Line | None], Generic[Line]):
             yield number, line
 
     def _next_line(self) -> bytes:
-        """Return a line without its byte order mark, which joined files have inside; empty at the end."""
+        """Return a line without a byte order mark, which a file joined from several has inside; empty at the end."""
         try:
             line = self._file.readline(MAX_LINE_BYTES + 1)
         except OSError as error:
@@ -213,17 +214,17 @@ def open_import(source: str, line_type: type[Line], *, plain_field: str | None =
 def _utf_16_encoding(head: bytes) -> str | None:
     """Return the encoding of a file in UTF-16, or None for others.
 
-    Without a byte order mark, two ASCII characters at its beginning show it: every second byte is zero. A single zero
-    byte in UTF-8 is a stray one, which no title may have.
+    Without a byte order mark, two ASCII characters at the beginning show UTF-16: every second byte is zero. A single
+    zero byte does not: in UTF-8 it is a stray character, which no title may contain.
     """
     if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return "utf-16"
-    zeros = [place for place, byte in enumerate(head) if byte == 0]
+    zeros = [index for index, byte in enumerate(head) if byte == 0]
     return "utf-16-be" if zeros == [0, 2] else "utf-16-le" if zeros == [1, 3] else None
 
 
 def warn_of_ignored_fields(context: CommandContext, lines: ImportLines[Line]) -> None:
-    """Name the fields of the file that the import did not read, once."""
+    """Print one warning that names the fields of the file that the import did not read."""
     if lines.unknown_fields:
         read, ignored = ", ".join(lines.field_names), ", ".join(lines.unknown_fields)
         if lines.has_more_unknown_fields:

@@ -27,7 +27,7 @@ SECOND_RUN_AFTER_HOURS = 3  # longer than any DST gap: the longest is two hours,
 class CloseSchedule:
     """The time at which a home's days are closed: ``at_minute`` counts from midnight, in the company's time zone.
 
-    ``machine_zone`` is None if it is not clear.
+    ``machine_zone`` is None if it is not known.
     """
 
     home: Home
@@ -152,8 +152,8 @@ def cron_plan(schedule: CloseSchedule) -> CronPlan:
 def _minutes_of_machine_hour(schedule: CloseSchedule) -> str:
     """Return the minutes of an hour, on the machine's clock, at which the company's clock shows the scheduled minute.
 
-    There are two if the zones' offsets differ by another part of an hour in winter than in summer. A machine's
-    zone that is not clear counts as whole hours away.
+    There are two if the difference of the zones' offsets is another fraction of an hour in winter than in summer. An
+    unknown zone of the machine counts as whole hours away.
     """
     if schedule.machine_zone is None:
         return str(schedule.at_minute % 60)
@@ -188,7 +188,7 @@ def _token_command(schedule: CloseSchedule) -> str:
 
 
 def systemd_plan(schedule: CloseSchedule) -> SystemdPlan:
-    """Return a service that runs what is due, and a timer that catches up after the machine was off; raise ``usage``.
+    """Return a service that closes due days and sends mail, and a timer that catches up if missed; raise ``usage``.
 
     The timer fires a second time some hours later, because on the night of a DST change its hour may not exist.
     """
@@ -256,7 +256,10 @@ def _split_lines(table: bytes) -> list[bytes]:
 
 
 def _run_crontab(argument: str, *, content: bytes = b"", allow_missing: bool = False) -> bytes:
-    """Run ``crontab`` and return its output; raise ``no_crontab``. ``allow_missing`` returns nothing for no crontab."""
+    """Run ``crontab`` and return its output; raise ``no_crontab``.
+
+    With ``allow_missing``, return empty bytes for a user without a crontab.
+    """
     try:
         process = subprocess.run(  # noqa: S603 - a fixed command, without a shell
             ["crontab", argument],  # noqa: S607 - PATH says where it is installed
@@ -268,13 +271,13 @@ def _run_crontab(argument: str, *, content: bytes = b"", allow_missing: bool = F
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _crontab_error(str(error)) from error
     if process.returncode and not (allow_missing and _says_no_crontab(process.stderr.lower())):
-        said = process.stderr.decode(errors="replace").strip()
-        raise _crontab_error(said or f"`crontab {argument}` ended with exit status {process.returncode}")
+        stderr_text = process.stderr.decode(errors="replace").strip()
+        raise _crontab_error(stderr_text or f"`crontab {argument}` ended with exit status {process.returncode}")
     return process.stdout if not process.returncode else b""
 
 
 def _says_no_crontab(message: bytes) -> bool:
-    """Return whether ``crontab -l`` failed because the user has none: BusyBox cannot open a file named by the user."""
+    """Return whether ``crontab -l`` failed because the user has no crontab; BusyBox reports a missing file."""
     return b"no crontab" in message or (b"can't open" in message and b"no such file" in message)
 
 

@@ -2,7 +2,7 @@
 
 A positive amount is owed to the account. A journal declares its accounts first. Then come the entries of each business
 date, in the order of recording, and after them the balance of each account at the end of that date as an assertion:
-Ledger compares an assertion with what stands before it in the file. Titles are escaped as each format requires.
+Ledger compares an assertion with the entries before it in the file. Titles are escaped as each format requires.
 """
 
 import re
@@ -44,7 +44,7 @@ Account = tuple[str, bool]  # its name, and whether it is a person's
 
 
 class JournalFormat(StrEnum):
-    """The program whose format a journal has."""
+    """The format of an exported journal, named after its program if it has one."""
 
     HLEDGER = "hledger"
     BEANCOUNT = "beancount"
@@ -53,7 +53,7 @@ class JournalFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Journal:
-    """The text of each part of a journal; ``head`` declares the accounts, each with its first date."""
+    """The functions that write each part of a journal; ``head`` declares the accounts, each with its first date."""
 
     head: Callable[[Mapping[Account, date]], Iterable[str]]
     entry: Callable[[LedgerLine], str]
@@ -149,7 +149,7 @@ def _bean_day_end(end: DayEnd) -> str:
 def comma_separated(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str]:
     """Yield a header, then rows ``entry`` and ``balance``; amounts are positive cents, ``side`` is debit or credit.
 
-    ``account_owner`` tells the account of a person called ``management`` from the company's.
+    ``account_owner`` distinguishes the account of a person called ``management`` from the company's.
     """
     yield _csv_row(CSV_COLUMNS)
     for line in lines:
@@ -182,7 +182,7 @@ def _title(line: LedgerLine) -> str:
 
 
 def _recorded_text(line: LedgerLine, template: str) -> str:
-    """Return ``template`` with the time of recording, or nothing if the entry was recorded when it occurred."""
+    """Return ``template`` with the time of recording, or an empty text if the entry was recorded when it occurred."""
     return template.format(to_rfc3339(line.recorded_at)) if line.recorded_at != line.occurred_at else ""
 
 
@@ -217,8 +217,8 @@ def _csv_row(cells: Iterable[str]) -> str:
 def _csv_cell(cell: str) -> str:
     """Return a cell that no spreadsheet reads as a formula, quoted if it contains a separator of some spreadsheet.
 
-    Where the semicolon separates cells, a spreadsheet splits at it even inside quotes, so what follows one is defused,
-    too.
+    Where the semicolon separates cells, a spreadsheet splits at it even inside quotes. So a formula after a semicolon
+    is escaped, too.
     """
     if _PLAIN_CELL.fullmatch(cell):
         return cell

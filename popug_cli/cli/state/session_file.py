@@ -1,6 +1,6 @@
 """The session file: one token for each home or server, and for each user a proof of an earlier login on this device.
 
-Only its owner can read it. Each change is a read, a change and a replacement under a lock on the directory, so that no
+Only its owner can read it. Each change reads, edits and replaces the file under a lock on the directory, so that no
 parallel login is lost.
 """
 
@@ -167,12 +167,12 @@ def _key(company: Home | str) -> str:
 
 
 def _device_key(company: Home | str, username: str) -> str:
-    """Return the key of a device token. It is neither a path nor a URL, so it equals no key of a login."""
+    """Return the key of a device token. It is neither a path nor a URL, so it never equals the key of a login."""
     return f"device {username} {_key(company)}"
 
 
 def _read() -> dict[str, str]:
-    """Return the tokens by home or server; none if there is no file. Raise the errors of ``check``."""
+    """Return the tokens by key; an empty dict if there is no file. Raise the errors of ``check``."""
     file = known_path()
     if file is None:
         return {}
@@ -245,7 +245,7 @@ def _serialize(tokens: dict[str, str]) -> bytes:
 
 @contextmanager
 def _locked() -> Iterator[Path]:
-    """Yield the session file, of which links are followed, under the lock of all changes to it."""
+    """Yield the path of the session file, with links resolved, under the lock that all changes take."""
     with _translate_errors(path()):
         file = resolve_replaceable(path())
         with locked_directory(file.parent):

@@ -55,10 +55,11 @@ def restore(
 def _setting_notes(differences: list[SettingDifference]) -> list[str]:
     """Return a sentence for each setting in which home and backup differ."""
     return [
-        f"{each.key} stays {_value(each.home)}; the backup has {_value(each.backup)} (`--mail-settings` takes that)."
-        if each.kept
-        else f"{each.key} is now {_value(each.backup)}; it was {_value(each.home)}."
-        for each in differences
+        f"{difference.key} stays {_value(difference.home)}; the backup has {_value(difference.backup)}"
+        " (`--mail-settings` takes that)."
+        if difference.kept
+        else f"{difference.key} is now {_value(difference.backup)}; it was {_value(difference.home)}."
+        for difference in differences
     ]
 
 

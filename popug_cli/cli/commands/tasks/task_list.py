@@ -78,8 +78,8 @@ def _fetch_pages(context: CommandContext, message: ListTasks) -> TaskPage:
     page = context.backends.perform(message)
     tasks, wanted = [*page.tasks], message.limit or page.total
     while page.tasks and len(tasks) < min(wanted, page.total - message.offset):
-        rest = replace(message, offset=message.offset + len(tasks), limit=wanted - len(tasks))
-        page = context.backends.perform(rest)
+        next_message = replace(message, offset=message.offset + len(tasks), limit=wanted - len(tasks))
+        page = context.backends.perform(next_message)
         tasks += page.tasks
     return replace(page, tasks=tasks)
 

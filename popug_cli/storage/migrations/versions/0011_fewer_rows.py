@@ -1,4 +1,4 @@
-"""Ranges of done events instead of a row each, an index of rare events, and counts of the draws."""
+"""Store done events as ranges instead of one row each, index the rare events, and count the draws."""
 
 from alembic import op
 
@@ -97,7 +97,7 @@ STATEMENTS: tuple[str, ...] = (
         CONSTRAINT counted CHECK (draws_count > 0)
     ) STRICT, WITHOUT ROWID
     """,
-    # Events that no link covers were inserted by other programs.
+    # Draws in events that no link covers are not counted here: other programs inserted those events.
     """
     INSERT INTO tasks_draw_counts (candidates_since, assignee_id, draws_count)
     SELECT coalesce((SELECT max(from_position) FROM tasks_people_history
