@@ -23,7 +23,7 @@ from popug_cli.platform.temporary import unnamed_file
 MAX_LINE_BYTES = 1024 * 1024
 MAX_UNKNOWN_FIELDS = 20
 MAX_NAME_CHARACTERS = 60  # of an unknown field
-HEAD_BYTES = 4  # they tell the encoding of a file
+HEAD_BYTES = 4  # enough to detect the encoding of a file
 NOT_UTF_8 = "it is not in UTF-8, in which the file must be saved"
 JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
 CSV_SUFFIXES = {".csv", ".tsv"}
@@ -37,8 +37,8 @@ class ImportLines(Collection[Line | None], Generic[Line]):
     """The parsed lines of a file, None for a blank line. Each iteration reads the file again.
 
     The constructor and each iteration raise ``unreadable_file``, or ``invalid_line`` with the number of the first line
-    that is too long or does not match ``line_type``. ``plain_field`` is the field that a line of plain text is; without
-    it, plain text is not valid. ``unknown_fields`` are the first ``MAX_UNKNOWN_FIELDS`` names in the file that
+    that is too long or does not match ``line_type``. ``plain_field`` is the field that receives a line of plain text;
+    without it, plain text is not valid. ``unknown_fields`` are the first ``MAX_UNKNOWN_FIELDS`` names in the file that
     ``line_type`` does not have, and ``has_more_unknown_fields`` says whether there are others.
     """
 
@@ -89,9 +89,9 @@ class ImportLines(Collection[Line | None], Generic[Line]):
             self.unknown_fields[shown] = None
 
     def _find_format(self) -> Callable[[], Iterator[Record]]:
-        """Return the function that reads the file's records, as its name or its first line with text shows it.
+        """Return the function that reads the file's format, which its name or its first line with text shows.
 
-        Raise ``invalid_line`` for CSV without a header that names the required fields, and no field twice.
+        Raise ``invalid_line`` for CSV whose header lacks a required field, or names a field more than once.
         """
         self._file.seek(self._start)
         first = next((line for line in iter(self._next_line, b"") if line.strip()), b"").strip()
@@ -173,7 +173,7 @@ class ImportLines(Collection[Line | None], Generic[Line]):
             yield number, line
 
     def _next_line(self) -> bytes:
-        """Return a line without its byte order mark, which joined files have inside; empty at the end."""
+        """Return a line without its byte order mark, which concatenated files contain; empty at the end."""
         try:
             line = self._file.readline(MAX_LINE_BYTES + 1)
         except OSError as error:
@@ -194,7 +194,7 @@ def _csv_header(line: bytes) -> tuple[str, list[str]]:
 
 @contextmanager
 def open_import(source: str, line_type: type[Line], *, plain_field: str | None = None) -> Iterator[ImportLines[Line]]:
-    """Open a file for an import, of any size, and check every line; ``-`` is stdin.
+    """Open an import file of any size, and check every line; ``-`` is stdin.
 
     The file is in UTF-8 or UTF-16, with or without a byte order mark. Raise ``unreadable_file``, ``invalid_line``, or
     ``disk_full`` if a pipe does not fit into a temporary file.
@@ -213,17 +213,17 @@ def open_import(source: str, line_type: type[Line], *, plain_field: str | None =
 def _utf_16_encoding(head: bytes) -> str | None:
     """Return the encoding of a file in UTF-16, or None for others.
 
-    Without a byte order mark, two ASCII characters at its beginning show it: every second byte is zero. A single zero
-    byte in UTF-8 is a stray one, which no title may have.
+    A file without a byte order mark is UTF-16 if it begins with two ASCII characters: every second byte is zero. UTF-8
+    text has no such pair of zero bytes, and a single one is an error, which no title may contain.
     """
     if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return "utf-16"
-    zeros = [place for place, byte in enumerate(head) if byte == 0]
+    zeros = [index for index, byte in enumerate(head) if byte == 0]
     return "utf-16-be" if zeros == [0, 2] else "utf-16-le" if zeros == [1, 3] else None
 
 
 def warn_of_ignored_fields(context: CommandContext, lines: ImportLines[Line]) -> None:
-    """Name the fields of the file that the import did not read, once."""
+    """Print one warning that names the fields of the file that the import did not read."""
     if lines.unknown_fields:
         read, ignored = ", ".join(lines.field_names), ", ".join(lines.unknown_fields)
         if lines.has_more_unknown_fields:
