@@ -70,8 +70,8 @@ def catch_up(
     Return consumer failures in the result, and also the ``PopugError`` that stopped a consumer. Raise a ``PopugError``
     that occurs while the consumers with new events are looked up.
     """
-    with nullcontext(progress) if progress else CatchUpProgress(runtime.progress) as reported:
-        return _catch_up(runtime, consumers, reported, include_not_due=include_not_due)
+    with nullcontext(progress) if progress else CatchUpProgress(runtime.progress) as catch_up_progress:
+        return _catch_up(runtime, consumers, catch_up_progress, include_not_due=include_not_due)
 
 
 def _catch_up(

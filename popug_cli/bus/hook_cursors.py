@@ -170,7 +170,7 @@ def mark_failed(context: Context, claimed: ClaimedEvent, error: str) -> bool:
 
 
 def release(context: Context, claimed: ClaimedEvent) -> None:
-    """End the lease of an event whose run was cut short; no attempt is counted."""
+    """End the lease of an event whose run was interrupted; count no attempt."""
     _end_lease(context, claimed)
 
 

@@ -52,7 +52,7 @@ class SettingList(msgspec.Struct, frozen=True):
 class Check(msgspec.Struct, frozen=True):
     """One check of the doctor: its name, whether it passed, and the result in words.
 
-    With ``attention``, the data is whole, but the operator has something to do.
+    With ``attention``, the data is intact, but the operator has something to do.
     """
 
     name: str

@@ -78,7 +78,7 @@ class Shutdown:
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers, so that one request shuts down all groups of sockets."""
+    """uvicorn without its signal handlers, so that the process shuts down the servers of all sockets at once."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
