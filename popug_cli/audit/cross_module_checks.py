@@ -108,8 +108,8 @@ class CreatedTask(NamedTuple):
 
 
 def tasks_as_created(context: Context) -> Check:
-    """Check that the stored tasks are those of the ``task_created`` events, except events of other programs."""
-    inserted = set(unlinked_positions(context))
+    """Check that the stored tasks are those of the ``task_created`` events, except events without a link."""
+    unlinked = set(unlinked_positions(context))
     stored = stream_rows(
         context, "SELECT number, task_id, title, jira_id, creator_id, created_at FROM tasks_tasks ORDER BY number"
     )
@@ -123,7 +123,7 @@ def tasks_as_created(context: Context) -> Check:
             normalize_time(event.time),
         )
         for sequence, event in read_events(context, TaskCreated)
-        if event is not None and sequence not in inserted
+        if event is not None and sequence not in unlinked
     )
     mismatches = (
         _mismatch(stored_task, published_task)

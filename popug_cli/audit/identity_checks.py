@@ -1,7 +1,7 @@
 """Check users, their passwords and their tokens against the events of identity.
 
-Only identity publishes these events, always with a link. So an event that another program inserted registers no user
-and permits nothing.
+A link of the hash chain covers each event that identity published. The checks ignore events without a link, because
+another program may have inserted them.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ class PublishedUser(msgspec.Struct):
 
 
 class PublishedToken(msgspec.Struct):
-    """A token as the events describe it; the texts of the times are normalized."""
+    """A token as the events describe it; times are normalized texts."""
 
     user_id: str
     kind: str
@@ -90,9 +90,9 @@ def users_match_events(context: Context) -> Check:
 
 
 def tokens_match_events(context: Context) -> Check:
-    """Check that the tokens are those of the events, with owner, scope and expiry, and revoked if they say so."""
+    """Check that the tokens are those of the events, with their owners, scopes, times and revocations."""
     published = _published_tokens(context)
-    statement = "every token was issued by an event, and is revoked exactly if an event or its expiry permits"
+    statement = "every token was issued by an event, and is revoked if an event says so, else only after its expiry"
     return check_result(
         "tokens_match_events", statement, list(islice(_wrong_tokens(context, published), MAX_SHOWN_VIOLATIONS + 1))
     )
@@ -176,15 +176,15 @@ def _wrong_tokens(context: Context, published: dict[str, PublishedToken]) -> Ite
 
 
 def _own_events(context: Context, kinds: tuple[type[Event], ...]) -> Iterator[EventFields[Event]]:
-    """Yield the linked events of some kinds, in log order; one that does not fit its schema is left out."""
-    inserted = set(unlinked_positions(context))
+    """Yield the linked events of some kinds, in log order; skip an event that does not fit its schema."""
+    unlinked = set(unlinked_positions(context))
     decoders = {kind.TYPE: msgspec.json.Decoder(EventFields[kind]).decode for kind in kinds}  # type: ignore[valid-type]
     statement = (
         f"SELECT sequence, type, {ENVELOPE} FROM bus_log WHERE type IN ({','.join('?' * len(decoders))})"
         f" AND {IS_RARE} ORDER BY +sequence"
     )
     for sequence, type_, envelope in stream_rows(context, statement, tuple(decoders)):
-        if sequence not in inserted:
+        if sequence not in unlinked:
             try:
                 yield decoders[type_](envelope)
             except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -67,7 +67,7 @@ def find_account(username: str | None, context: Context) -> Account:
 
 
 def balance_at(account_id: str, day: date | None, as_of: datetime | None, context: Context) -> int:
-    """Return the balance at the end of a date in cents; 0 if ``day`` is None, the day before all dates.
+    """Return the balance at the end of a date in cents; 0 if ``day`` is None, which precedes all dates.
 
     With ``as_of``, only entries recorded by then count.
     """

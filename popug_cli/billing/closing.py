@@ -27,7 +27,7 @@ from popug_cli.messages.billing import (
     TaskRef,
 )
 
-PAYEES_AT_ONCE = 500
+PAYEES_PER_BATCH = 500
 # An employee without entries on the day has no row for it; then the latest earlier row has the balance.
 SELECT_BALANCES_AT_DAY_END = (
     "SELECT account.account_id, coalesce(account.username, account.account_id),"
@@ -48,7 +48,7 @@ KIND_BY_VALUE = {kind.value: kind for kind in EntryKind}
 
 
 class Payee(msgspec.Struct, frozen=True, gc=False):
-    """An employee with a positive balance at the end of a day; ``event_id`` is reserved for the ``payout_made``."""
+    """An employee with a positive balance at the end of a day; ``event_id`` is reserved for the payout's event."""
 
     employee_id: str
     username: str
@@ -117,14 +117,14 @@ def _day_totals(day: date, context: Context) -> DayTotals:
 
 
 def _pay(payees: Sequence[Payee], day: date, context: Context) -> None:
-    """Post all payouts, then publish each of them with the head of the hash chain that covers their entries."""
-    batches = [*batched(payees, PAYEES_AT_ONCE)]
+    """Post all payouts, then publish each with the head of the hash chain, which covers their ``entry_posted``."""
+    batches = [*batched(payees, PAYEES_PER_BATCH)]
     last_position = context.connection.scalar("SELECT max(position) FROM billing_entries")
     for batch in batches:
         _post_payouts(batch, day, context)
     head = context.events.close_link()
     for number, batch in enumerate(batches):
-        context.progress(f"Closing {day}", number * PAYEES_AT_ONCE, len(payees))
+        context.progress(f"Closing {day}", number * PAYEES_PER_BATCH, len(payees))
         _publish_payouts(batch, _payslip_lines(batch, day, last_position, context), day, head, context)
     context.progress(f"Closing {day}", len(payees), len(payees))
 
@@ -176,10 +176,10 @@ def _payslip_lines(
         last_position=last_position,
     )
     lines: dict[str, list[PayslipLine]] = defaultdict(list)
-    instant = cache(from_rfc3339)
+    parse_time = cache(from_rfc3339)
     for employee_id, occurred_at, kind, signed_cents, number, title in rows:
         task = TaskRef(number, title) if number is not None else None
-        lines[employee_id].append(PayslipLine(instant(occurred_at), KIND_BY_VALUE[kind], signed_cents, task))
+        lines[employee_id].append(PayslipLine(parse_time(occurred_at), KIND_BY_VALUE[kind], signed_cents, task))
     return lines
 
 

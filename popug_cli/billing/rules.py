@@ -71,7 +71,7 @@ def reversal_of(kind: EntryKind, entry_id: str, *, is_corrected: bool) -> EntryK
 
 
 def validate_reason(reason: str) -> str:
-    """Return the reason without the space around it. Raise ``invalid_reason``."""
+    """Return the reason with each run of white space as one space. Raise ``invalid_reason``."""
     return text.validate_reason(reason, hint="Use --reason to say why the entry is wrong.")
 
 
@@ -123,7 +123,7 @@ def nonexistent_day(day: date, time_zone: str) -> InvalidInput:
 
 
 def require_confirmation(days_count: int, *, confirmed: bool) -> None:
-    """Raise ``needs_yes`` if very many days would be closed without confirmation, because the clock may be wrong."""
+    """Raise ``needs_yes`` if too many days would be closed without confirmation, because the clock may be wrong."""
     if days_count > MAX_UNCONFIRMED_DAYS and not confirmed:
         raise InvalidInput(
             "needs_yes",
@@ -134,7 +134,7 @@ def require_confirmation(days_count: int, *, confirmed: bool) -> None:
 
 
 def require_expected_payouts(expected_cents: int, payouts_cents: Sequence[int], closed: Sequence[date]) -> None:
-    """Raise ``changed_meanwhile`` if the payouts of the days to close are not the total that a user confirmed.
+    """Raise ``changed_meanwhile`` if the payouts of the days to close do not add up to what a user confirmed.
 
     ``payouts_cents`` has an amount for each day, and is empty if no day is open. ``closed`` are the days that this
     command has closed already.

@@ -64,14 +64,14 @@ def catch_up(
     include_not_due: bool = False,
     progress: CatchUpProgress | None = None,
 ) -> CatchUpResult:
-    """Run the consumers on all new events and due retries; stop after the batch in which ``bus.catch_up_seconds`` end.
+    """Run the consumers on new events and due retries; stop after the batch in which ``bus.catch_up_seconds`` elapse.
 
     Retries that were due at the start are attempted; with ``include_not_due``, later ones are attempted once as well.
     Return consumer failures in the result, and also the ``PopugError`` that stopped a consumer. Raise a ``PopugError``
     that occurs while the consumers with new events are looked up.
     """
-    with nullcontext(progress) if progress else CatchUpProgress(runtime.progress) as reported:
-        return _catch_up(runtime, consumers, reported, include_not_due=include_not_due)
+    with nullcontext(progress) if progress else CatchUpProgress(runtime.progress) as catch_up_progress:
+        return _catch_up(runtime, consumers, catch_up_progress, include_not_due=include_not_due)
 
 
 def _catch_up(
@@ -115,7 +115,7 @@ def is_current(context: Context, consumer: Consumer) -> bool:
 def skip_unrelated(context: Context, consumers: Sequence[Consumer]) -> None:
     """Advance the cursors of up-to-date consumers past this transaction's events, if none concerns them.
 
-    With fewer than ``MIN_SKIPPED_EVENTS`` events, do nothing: to scan these costs the consumers little.
+    With fewer than ``MIN_SKIPPED_EVENTS`` events, do nothing: the consumers scan so few events quickly.
     """
     if context.events.last_position - context.position < MIN_SKIPPED_EVENTS:
         return
@@ -168,7 +168,7 @@ def retry_in_transaction(consumers: Sequence[Consumer], context: Context) -> Non
 
 @contextmanager
 def rolled_back(context: Context) -> Iterator[None]:
-    """Roll back the block at its end. If the block raises, the caller must let the whole transaction roll back."""
+    """Roll back the block's changes at its end. If it raises, the caller must let the whole transaction roll back."""
     events_savepoint = context.events.savepoint()
     with context.connection.savepoint(keep=False):
         yield
@@ -197,7 +197,7 @@ def mark_rebuilt(context: Context, consumer: Consumer) -> None:
 
 
 def _process(consumer: Consumer, rows: Sequence[StoredEvent], context: Context) -> int:
-    """Process new events in bulk, one by one if that fails; park those behind a parked one. Return the failures."""
+    """Process new events in bulk, one by one if that fails; park those behind a parked one. Return how many failed."""
     processed = inbox.processed_sequences(context, consumer.name, rows)
     blocked = parked_events.blocked_subjects(context, consumer.name)
     unprocessed = [row for row in rows if row[0] not in processed] if processed else rows
@@ -238,7 +238,7 @@ def _process_one_by_one(consumer: Consumer, rows: Sequence[StoredEvent], blocked
 
 
 def _process_one(consumer: Consumer, sequence: int, context: Context) -> Exception | None:
-    """Process one event. Return the error, or None if it succeeded or the consumer gave the event up.
+    """Process one event. Return the error, or None if it succeeded or the consumer gave up the event.
 
     Raise environment errors.
     """
@@ -257,7 +257,7 @@ def _process_one(consumer: Consumer, sequence: int, context: Context) -> Excepti
 def _try_to_give_up(
     consumer: Consumer, event: Delivered[Event], error: Exception, context: Context
 ) -> Exception | None:
-    """Ask the consumer to give the failed event up. Return None if it did, else the error.
+    """Ask the consumer to give up the failed event. Return None if it did, else the error.
 
     If ``give_up`` fails as well, return a ``PermanentFailure``, so that the event becomes a dead letter.
     """

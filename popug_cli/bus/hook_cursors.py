@@ -1,7 +1,7 @@
 """The cursor of each hook, and its dead letters.
 
 A hook's event is leased in one transaction and marked as done or failed in another: delivery is at least once.
-``types`` are the event types that a hook receives, None for all. ``lease`` is how long a lease lasts.
+``types`` are the event types that a hook receives, None for all. ``lease`` is the duration of a lease.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,8 +66,8 @@ def needs_sync(context: Context, files: Mapping[str, datetime]) -> bool:
 def sync(context: Context, files: Mapping[str, datetime]) -> None:
     """Synchronize the table with the hook files; ``files`` has the change time of each, by the hook's name.
 
-    A new hook starts at the first event since its file's change time. A hook that was first missed ten minutes ago or
-    earlier is deleted with its dead letters; if its file exists again, it starts like a new one.
+    A new hook starts at the first event since its file's change time. A hook whose file was first found missing at
+    least ``DELETED_AFTER`` ago is deleted with its dead letters; if its file exists again, it starts like a new one.
     """
     oldest_kept = to_rfc3339(context.now - DELETED_AFTER)
     for name, cursor in cursors(context).items():
@@ -103,11 +103,11 @@ def is_due(context: Context, name: str, types: Types, lease: timedelta) -> bool:
     cursor = cursors(context).get(name)
     if cursor is None or _is_ahead(cursor.lease_until, context.now, lease):
         return False
-    waits = _is_ahead(cursor.due_at, context.now, _max_wait(context))
+    is_waiting = _is_ahead(cursor.due_at, context.now, _max_wait(context))
     return bool(
         _next_queued_letter(context, name)
-        or (not waits and _next_event(context, cursor.position, types))
-        or (not waits and context.position - cursor.position >= MIN_SKIPPED_EVENTS)
+        or (not is_waiting and _next_event(context, cursor.position, types))
+        or (not is_waiting and context.position - cursor.position >= MIN_SKIPPED_EVENTS)
     )
 
 
@@ -170,7 +170,7 @@ def mark_failed(context: Context, claimed: ClaimedEvent, error: str) -> bool:
 
 
 def release(context: Context, claimed: ClaimedEvent) -> None:
-    """End the lease of an event whose run was cut short; no attempt is counted."""
+    """End the lease of an event whose run was interrupted; count no attempt."""
     _end_lease(context, claimed)
 
 
@@ -188,7 +188,7 @@ def count_pending(context: Context, position: int, types: Types) -> int:
 
 
 def dead_letters_of(context: Context, name: str) -> tuple[int, int, str | None]:
-    """Return how many dead letters of a hook are not requeued, how many are, and the last one's error or None."""
+    """Return how many dead letters of a hook are not requeued, how many are requeued, and the last one's error."""
     statement = "SELECT state, error FROM bus_hook_letters WHERE hook = ? ORDER BY since, sequence"
     rows = context.connection.select(statement, name)
     dead = sum(state == "dead" for state, _ in rows)

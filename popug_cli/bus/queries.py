@@ -8,10 +8,8 @@ from popug_cli.bus.context import Context
 from popug_cli.bus.log import ENVELOPE, decode_text
 from popug_cli.bus.parked_events import BLOCKING_STATES
 from popug_cli.kernel.errors import InvalidInput, NotFound
-from popug_cli.messages.base import MAX_ANSWER_ROWS
+from popug_cli.messages.base import MAX_ANSWER_ROWS, MAX_OFFSET
 from popug_cli.messages.bus import EnvelopeDocument, EventPage, ListEvents, ShowEvent
-
-MAX_OFFSET = 2**53  # a larger offset selects the same rows, but may not fit into the database's integers
 
 MAX_FILTER_CHARACTERS = 200
 
@@ -101,7 +99,7 @@ def document(sequence: int, envelope: str) -> EnvelopeDocument:
 
 
 def _check_filter(typed: str) -> None:
-    """Raise ``invalid_filter`` for a text that no event can have, and that the database does not accept."""
+    """Raise ``invalid_filter`` for a text that no event can contain, or that the database does not accept."""
     if len(typed) > MAX_FILTER_CHARACTERS or any("\ud800" <= character <= "\udfff" for character in typed):
         raise InvalidInput(
             "invalid_filter",

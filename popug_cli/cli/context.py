@@ -148,7 +148,7 @@ def _with_context(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _home(options: GlobalOptions, command_path: str) -> Home:
-    """Return the home. Where there is none, a command for which none is needed, or a server is named, has ``NOWHERE``.
+    """Return the home, or ``NOWHERE`` if there is none and the command needs none or a server is named.
 
     Raise ``no_home_directory``.
     """

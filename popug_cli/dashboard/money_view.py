@@ -1,4 +1,4 @@
-"""The money view: the user's entries and daily balances; for accountants also management's income."""
+"""The money view: the user's entries and daily balances; for accountants and admins also management's income."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
@@ -28,7 +28,7 @@ DailyAmounts = list[tuple[date, int]]
 
 
 class MoneyView(Vertical):
-    """Today's entries above the charts."""
+    """Today's entries, with the charts below."""
 
     def __init__(self, company: Company, worker: MessageWorker) -> None:
         super().__init__(id="money")
@@ -92,7 +92,7 @@ class MoneyView(Vertical):
         )
 
     def _cells(self, entry: Entry, today: date) -> Iterator[str]:
-        """Yield the cells of an entry; if it counts for another date than today, the date is in place of the time."""
+        """Yield the cells of an entry; if it counts for another date than today, the date replaces the time."""
         if entry.business_date == today:
             yield f"{self.company.calendar.local(entry.occurred_at):%H:%M}"
         else:
@@ -113,7 +113,7 @@ def daily_balances(statement: Statement, days: Sequence[date]) -> DailyAmounts:
 
 
 def chart_width(series: DailyAmounts, bar_width: int) -> int:
-    """Return the width of a chart with bars of a width, in cells."""
+    """Return the width in cells of a chart whose bars have at most ``bar_width`` cells."""
     amount_width = max((len(format_cents(cents)) for _, cents in series), default=0)
     return len("Mon 11-23  ") + amount_width + len("  ") + bar_width
 

@@ -1,7 +1,7 @@
 """End the dashboard when its terminal has vanished or a signal asks for it, even if the terminal blocks all output.
 
-Textual reads a vanished terminal in a loop, and waits without a limit for a terminal that takes no output. So a thread
-of its own watches both: it asks the application to leave, and ends the process if that takes too long.
+Textual reads a vanished terminal in an endless loop, and waits forever for a terminal that accepts no output. So a
+separate thread watches for both: it asks the application to leave, and ends the process if that takes too long.
 """
 
 import os
@@ -16,12 +16,13 @@ from typing import Any
 
 POLL_SECONDS = 0.25
 LEAVE_SECONDS, LEAVE_SECONDS_WITHOUT_TERMINAL = 2.0, 1.0
-MAIN_SCREEN = b"\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1049l\x1b[?25h"  # no mouse, no paste mode, cursor
+# Mouse and paste modes off, main screen, cursor visible.
+MAIN_SCREEN = b"\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1049l\x1b[?25h"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class TerminalWatch:
-    """Calls `leave` once the terminal has vanished or `end` was called; ends the process if it does not end by then."""
+    """Calls `leave` once the terminal has vanished or `end` was called; ends the process if leaving takes too long."""
 
     def __init__(self, leave: Callable[[], None]) -> None:
         self._leave = leave
@@ -31,7 +32,7 @@ class TerminalWatch:
         self.has_vanished = False
 
     def start(self) -> None:
-        """Start the thread. A terminal that vanished while the program was loading has vanished, too."""
+        """Start the thread. It also notices a terminal that vanished while the program was loading."""
         Thread(target=self._watch, name="popug-terminal", daemon=True).start()
 
     def end(self) -> None:
@@ -39,7 +40,7 @@ class TerminalWatch:
         self._end_requested.set()
 
     def stop(self) -> None:
-        """Note that the application has ended. Discard what it could not write to a terminal that has vanished."""
+        """Record that the application has ended. Discard what it could not write to a terminal that has vanished."""
         self._has_ended.set()
         if self.has_vanished:
             null = os.open(os.devnull, os.O_RDWR)
@@ -72,9 +73,9 @@ class TerminalWatch:
 
 @contextmanager
 def watched_terminal(leave: Callable[[], None]) -> Iterator[TerminalWatch]:
-    """Watch the terminal during the block, and let signals that are not ignored end it.
+    """Watch the terminal during the block, and let signals that are not ignored end the application.
 
-    `leave` is called in the thread of the watch.
+    `leave` is called in the watching thread.
     """
     watch = TerminalWatch(leave)
     previous_handlers = {number: signal.getsignal(number) for number in SIGNALS}

@@ -75,7 +75,7 @@ def valid_machine_tokens(context: Context, user: User) -> list[TokenLine]:
 
 
 def record_use(context: Context, token: StoredToken) -> None:
-    """Record when a machine token was last used, if the transaction may write."""
+    """Record that a machine token is used now, if the transaction may write."""
     if token.kind == MACHINE and context.connection.writes:
         context.connection.execute(
             "UPDATE identity_tokens SET last_used_at = :now WHERE token_id = :token_id",

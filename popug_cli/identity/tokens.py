@@ -1,7 +1,7 @@
 """JSON Web Tokens (RFC 7519) signed with Ed25519 (RFC 8037): sign and verify.
 
-PyJWT signs. This module verifies by itself, because each command does and the import of PyJWT costs as much as that of
-Typer (record 0050). Verification needs public keys only: it checks size, spelling, algorithm and signature, claims and
+PyJWT signs. This module verifies without PyJWT: each command verifies, and importing PyJWT takes as long as importing
+Typer (record 0050). Verification needs public keys only. It checks size, base64url, algorithm and signature, claims and
 their types, issuer and audience, lifetime, and expiry (by the program's clock). A test compares it with PyJWT.
 """
 
@@ -68,7 +68,7 @@ def verify(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
 
 
 def signed_payload(token: str, find_key: FindKey) -> bytes:
-    """Return the payload of a token that a key of the company signed; raise ``token_invalid`` or as `find_key` does."""
+    """Return the payload of a token that a company key signed; raise ``token_invalid`` or an error of `find_key`."""
     from cryptography.exceptions import InvalidSignature
 
     parts = _parse(token)
@@ -94,7 +94,7 @@ def expired() -> NotAuthenticated:
 
 
 def invalid(reason: str) -> NotAuthenticated:
-    """Return the error for a token that is not valid, for the reason `reason`."""
+    """Return the error for a token that is not valid; `reason` says why."""
     return NotAuthenticated("token_invalid", f"The token is not valid: {reason}.", hint="Run `popug login NAME`.")
 
 
@@ -123,7 +123,7 @@ _decode_header = msgspec.json.Decoder(dict[str, Any]).decode  # its errors are V
 
 
 def _verification_key(header: Mapping[str, Any], find_key: FindKey) -> "Ed25519PublicKey":
-    """Return the key that a header names; raise ``token_invalid``, also if the header has any other field."""
+    """Return the key that a header names; raise ``token_invalid``, also for a header with any other field."""
     if header.get("alg") != ALGORITHM or header.get("typ") != TYPE:
         raise invalid(f"it is not a {TYPE} signed with {ALGORITHM}")
     kid = header.get("kid")

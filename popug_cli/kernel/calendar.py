@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from popug_cli.kernel.errors import InvalidInput, Unavailable
 
-NAMES_OF_NO_ZONE = frozenset({"", "localtime", "posixrules", "Factory"})  # files of the zone data
+NON_ZONE_NAMES = frozenset({"", "localtime", "posixrules", "Factory"})  # files in the zone data that are not zones
 ONE_DAY = timedelta(days=1)
 
 
@@ -56,13 +56,13 @@ class Calendar:
 
 
 def company_calendar(time_zone: str) -> Calendar:
-    """Return the calendar of a company that exists; raise ``unknown_time_zone`` if this machine has no data of it."""
+    """Return the calendar of a company that exists; raise ``unknown_time_zone`` if this machine has no data for it."""
     try:
         return Calendar(time_zone)
     except InvalidInput as error:
         raise Unavailable(
             "unknown_time_zone",
-            f"The company's time zone is {time_zone}, and the time zone data of this machine do not have it.",
+            f"The company's time zone is {time_zone}, but this machine's time zone data does not contain it.",
             hint="Update tzdata: the package of your system, or `python3 -m pip install --upgrade tzdata` where popug"
             " is installed.",
             details={"time_zone": time_zone},
@@ -75,7 +75,7 @@ def load_zone(name: str) -> ZoneInfo:
         zone = ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         zone = None
-    if zone is None or name in NAMES_OF_NO_ZONE or name.startswith(("right/", "posix/")):
+    if zone is None or name in NON_ZONE_NAMES or name.startswith(("right/", "posix/")):
         raise InvalidInput(
             "invalid_time_zone",
             f"There is no time zone called {name!r}.",
@@ -91,6 +91,6 @@ def _suggest_zones(name: str) -> str:
     Case does not matter.
     """
     typed = "/" + name.strip().replace(" ", "_").lower()
-    known = available_timezones() - NAMES_OF_NO_ZONE
+    known = available_timezones() - NON_ZONE_NAMES
     matches = sorted(zone_name for zone_name in known if f"/{zone_name.lower()}".endswith(typed))
     return f"Did you mean {' or '.join(matches[:3])}? " if matches and len(typed) > 1 else ""

@@ -9,7 +9,7 @@ from popug_cli.kernel.errors import InvalidInput
 
 HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # letters and marks that show nothing
-BLANK_SYMBOLS = frozenset("\u2800\U0001d159")  # the empty Braille pattern, which Braille uses as a space, and the like
+BLANK_SYMBOLS = frozenset("\u2800\U0001d159")  # the empty Braille pattern, which serves as a space, and a null notehead
 BYTE_ORDER_MARK = "\ufeff"
 MIN_SIMILARITY = 0.6
 MAX_REASON_CHARACTERS = 500
@@ -26,7 +26,7 @@ def is_hidden(character: str) -> bool:
 
 
 def is_blank(text: str) -> bool:
-    """Return whether the text shows nothing; a combining mark shows something only on a character that does."""
+    """Return whether the text shows nothing; a combining mark alone, without a visible character, shows nothing."""
     return all(
         character.isspace()
         or is_hidden(character)

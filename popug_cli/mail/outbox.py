@@ -113,7 +113,7 @@ def _limits(context: Context, *, include_not_due: bool) -> dict[str, Any]:
 
 
 def count_unsent(context: Context) -> tuple[int, int]:
-    """Return how many mails are still to be sent, and how many of these are held."""
+    """Return how many mails are still to be sent, and how many of them are held."""
     statement = (
         "SELECT count(*), coalesce(sum(held), 0) FROM mail_outbox WHERE told = 0 AND status IN ('queued', 'sending')"
     )
@@ -127,7 +127,7 @@ def count_failed(context: Context) -> int:
 
 
 def stuck_error(context: Context, *, before: datetime) -> str | None:
-    """Return the error that keeps mail queued until a person mends its cause, or None.
+    """Return the error that keeps mail queued until the operator fixes its cause, or None.
 
     That is a permanent rejection, an error that names a setting, or any error of a mail that was queued `before`.
     """
@@ -169,7 +169,7 @@ def hold_all(context: Context) -> None:
 
 
 def mark_sent(write: WriteStatement, mails: Sequence[ClaimedMail], now: datetime) -> None:
-    """Mark mails that the transport accepted; their ``mail_sent`` events are still to be published."""
+    """Mark mails that the transport accepted as sent; their ``mail_sent`` events are still to be published."""
     write(MARK_SENT, [(to_rfc3339(now), mail.email, mail.mail_id) for mail in mails])
 
 
@@ -194,7 +194,10 @@ def publish_sent(context: Context, mail_ids: Sequence[str] | None = None) -> Non
 
 
 def mark_failed(context: Context, mail: ClaimedMail, error: str) -> None:
-    """Mark a mail that the transport rejected permanently, and publish ``mail_failed``."""
+    """Mark a mail that the transport rejected permanently as failed, and publish ``mail_failed``.
+
+    Do nothing if its lease is not held any more.
+    """
     lease = to_rfc3339(mail.lease_until)
     if context.connection.execute(MARK_FAILED, mail=mail.mail_id, error=error, lease_until=lease):
         cause = context.log.by_id(mail.cause_id) if mail.cause_id else None
@@ -203,20 +206,20 @@ def mark_failed(context: Context, mail: ClaimedMail, error: str) -> None:
 
 
 def reschedule(context: Context, mail: ClaimedMail, error: str) -> None:
-    """Queue a mail that could not be sent now again, due after a back-off."""
+    """Queue a mail again that could not be sent, due after a back-off."""
     due_at = context.now + wait_after(mail.attempts + 1, random_unit(context.randomness))
     lease = to_rfc3339(mail.lease_until)
     context.connection.execute(RESCHEDULE, mail=mail.mail_id, error=error, due_at=to_rfc3339(due_at), lease_until=lease)
 
 
-def postpone_all(context: Context, error: str, times: int) -> None:
+def postpone_all(context: Context, error: str, error_count: int) -> None:
     """Postpone the due mails, and those with the same error, after `error` aborted a run.
 
     The delay grows with the number of runs that ended with this error. That number is estimated: the attempts of all
-    mails with this error, divided by `times`, the number of mails that met it in this run.
+    mails with this error, divided by `error_count`, the number of mails that met it in this run.
     """
     counted = "SELECT sum(attempts) FROM mail_outbox WHERE told = 0 AND status = 'queued' AND last_error = :error"
-    runs = int(context.connection.scalar(counted, error=error) or 0) // max(1, times)
+    runs = int(context.connection.scalar(counted, error=error) or 0) // max(1, error_count)
     due_at = context.now + wait_after(max(1, runs), random_unit(context.randomness))
     statement = (
         "UPDATE mail_outbox SET due_at = :due_at WHERE told = 0 AND status = 'queued' AND due_at < :due_at"
@@ -226,6 +229,6 @@ def postpone_all(context: Context, error: str, times: int) -> None:
 
 
 def release(context: Context, mails: Sequence[ClaimedMail]) -> None:
-    """Release the leases of mails that were not tried."""
+    """Release the leases of mails that were not attempted."""
     for mail in mails:
         context.connection.execute(RELEASE, mail=mail.mail_id, lease_until=to_rfc3339(mail.lease_until))

@@ -1,4 +1,4 @@
-"""Messages of the whole company: results composed from several modules, settings, health, permissions."""
+"""Messages about the whole company: results composed from several modules, settings, health, permissions."""
 
 from datetime import date, datetime
 
@@ -52,7 +52,7 @@ class SettingList(msgspec.Struct, frozen=True):
 class Check(msgspec.Struct, frozen=True):
     """One check of the doctor: its name, whether it passed, and the result in words.
 
-    With ``attention``, the data is whole, but the operator has something to do.
+    With ``attention``, the data is intact, but the operator has something to do.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class LedgerProof(msgspec.Struct, frozen=True):
-    """Whether log, ledger and draws are valid; the hash chain's head, the number of entries, the first violation."""
+    """The result of ``ledger verify``: the hash chain's head, the number of entries, the first violation or None."""
 
     ok: bool
     head: str
@@ -83,7 +83,7 @@ class LedgerProof(msgspec.Struct, frozen=True):
 
 
 class ExplanationNode(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The cause of a figure, an entry or an event; ``recorded_at`` is set only if it is not when it occurred."""
+    """The cause of a figure, an entry or an event; ``recorded_at`` is set only if it differs from ``occurred_at``."""
 
     what: str
     because: "list[ExplanationNode]"
@@ -176,7 +176,7 @@ class CheckHealth(Query[Health], frozen=True):
 
 @declare("ledger verify", access=Access.OPERATOR)
 class VerifyLedger(Query[LedgerProof], frozen=True, kw_only=True):
-    """Prove the log, the ledger and every draw; and that a ``head`` kept earlier is part of this history."""
+    """Verify the log, the ledger and every draw, and that a ``head`` noted earlier is part of this history."""
 
     head: str | None = None
 
@@ -213,7 +213,7 @@ class BackUp(Command[Backup], frozen=True, kw_only=True):
 class Restore(Command[RestoreResult], frozen=True, kw_only=True):
     """Replace the home's company with that of a backup; the old home is kept next to it.
 
-    The home keeps its own settings of mail, unless ``take_mail_settings``.
+    The home keeps its own mail settings, unless ``take_mail_settings``.
     """
 
     path: str

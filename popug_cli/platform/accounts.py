@@ -1,4 +1,4 @@
-"""Accounts of the operating system: who owns a file, and the refusal to change what belongs to another account.
+"""Accounts of the operating system: describe the owner of a file, and refuse to change another account's files.
 
 A file that the superuser creates in the directory of another account locks that account out. A file that another
 account can replace, or a link that it planted, misdirects what popug writes. So popug writes only what is its own.
@@ -13,7 +13,7 @@ SUPERUSER = 0
 
 
 class ForeignOwnerError(PermissionError):
-    """A file, link or directory that belongs to another account than this process; ``owner`` is its user id."""
+    """A file, link or directory does not belong to this process's account, but to the user id ``owner``."""
 
     def __init__(self, path: Path, owner: int) -> None:
         reason = f"it belongs to {describe_account(owner)}, and this command runs as {describe_account(os.geteuid())}"
@@ -50,7 +50,7 @@ def require_own(path: Path) -> None:
 def require_own_place(path: Path) -> None:
     """Raise ``ForeignOwnerError`` if the superuser would create a path in the directory of another account.
 
-    What an account without privileges creates belongs to it, and it can do so only where it may.
+    An account without privileges owns what it creates, and the system lets it create only where it may.
     """
     if os.geteuid() != SUPERUSER:
         return

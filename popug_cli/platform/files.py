@@ -1,6 +1,6 @@
 """Files and directories that survive a power cut: names are synced, and a file is replaced as a whole or not at all.
 
-They are readable for their owner only.
+Only their owner can read them.
 
 A created, renamed or replaced file is lost in a power cut unless its directory is synced as well as the file. The
 harness ``tests/simulation/power_cut`` observed this by cutting the power at every point of a day. See
@@ -60,7 +60,7 @@ def make_directory(directory: Path) -> None:
 
 
 def check_writable(directory: Path) -> None:
-    """Raise ``PermissionError`` for a directory in which this process may create nothing."""
+    """Raise ``PermissionError`` if this process may not create files in a directory."""
     if not os.access(directory, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
 
@@ -83,8 +83,8 @@ def read_regular_file(path: Path) -> tuple[bytes, os.stat_result]:
 def open_regular_file(path: Path) -> BinaryIO:
     """Open a regular file, or a link to one, for reading; raise ``OSError`` for anything else.
 
-    A pipe would block, and a device such as /dev/zero has no end. So neither is opened, except if it takes the place of
-    the file at that instant.
+    A pipe would block, and a device such as /dev/zero has no end. So neither is opened, unless it replaces the
+    file between the check and the opening.
     """
     _require_regular(path.stat(), path)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -105,11 +105,11 @@ def _require_regular(status: os.stat_result, path: Path) -> None:
 
 
 def exposure_of(status: os.stat_result, owner: int) -> str | None:
-    """Return why a file with a secret is not private, to be followed by its path, or None.
+    """Return why a file with a secret is not private, or None. The caller appends the file to the text.
 
-    It may belong to this process, to the superuser, or to `owner`.
+    The file may belong to this process, to the superuser, or to `owner`.
     """
-    if status.st_uid not in {os.geteuid(), 0, owner}:
+    if status.st_uid not in {os.geteuid(), SUPERUSER, owner}:
         return "Another account owns"
     return "Other users can access" if status.st_mode & 0o077 else None
 
@@ -163,7 +163,7 @@ def reserve_replacement(path: Path, size_bytes: int = 0) -> Iterator[Callable[[b
 
 @contextmanager
 def temporary_copy(path: Path) -> Iterator[Path | None]:
-    """Yield a synchronized copy of a file, with its permissions and next to it; None if there is no file.
+    """Yield a synchronized copy of a file, next to it and with its permissions; None if there is no file.
 
     The copy is removed at the end, unless it was moved.
     """
@@ -182,7 +182,7 @@ def move_into_place(temporary: Path, target: Path) -> None:
     """Rename a synchronized temporary file to its target, and synchronize the directory.
 
     A target that is a mount point cannot be renamed over, such as one file that a container mounts. Its content is
-    overwritten instead; a crash during that leaves a part of it.
+    overwritten instead; a crash during the write leaves only a part of the content.
     """
     try:
         temporary.replace(target)
@@ -197,7 +197,7 @@ def resolve_replaceable(path: Path) -> Path:
     """Return the file to which a path leads through links, if this process may replace or create it.
 
     Raise ``ForeignOwnerError`` for a file of another account, and for a link that neither this account nor the
-    superuser owns. Raise ``OSError`` for a directory, a device or a pipe, and for links in a circle.
+    superuser owns. Raise ``OSError`` for a directory, a device or a pipe, and for a loop of links.
     """
     target = _follow_links(path)
     try:

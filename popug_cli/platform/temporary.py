@@ -1,7 +1,7 @@
 """Temporary files and directories: random names, created exclusively, and locked while their process lives.
 
 The kernel releases the lock (flock(2)) when the process ends, also after ``kill -9``. So a later process can find what
-a dead one left behind and remove it. A process id would not do: it is used again, and it is another one in a container.
+a dead one left behind and remove it. A process id would not suffice: ids are reused, and differ in a container.
 See ``decisions/0045-temporary-files-are-locked-by-their-process.md``.
 """
 
@@ -20,7 +20,7 @@ _NAME = re.compile(r"\.(.*)\.[0-9a-f]{16}\.popug", re.DOTALL)
 
 
 def unnamed_file() -> BinaryIO:
-    """Return a file that is gone when it is closed: in the temporary directory, or in memory if there is none.
+    """Return a file that disappears when it is closed: in the temporary directory, or in memory if there is none.
 
     Raise ``OSError``.
     """
@@ -85,12 +85,12 @@ def temporary_directory(path: Path) -> Iterator[Path]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Return whether a path has a name that ``temporary_path`` gives."""
+    """Return whether the name of a path is one that ``temporary_path`` returns."""
     return _NAME.fullmatch(path.name) is not None
 
 
 def _lock(descriptor: int, path: Path) -> bool:
-    """Lock a file or directory that was just created; return False if another process removed it before that.
+    """Lock a file or directory that was just created; return False if another process removed it before the lock.
 
     A file system without such locks is accepted: there, ``dead_paths`` finds nothing.
     """
@@ -101,12 +101,12 @@ def _lock(descriptor: int, path: Path) -> bool:
     return _names(path, descriptor)
 
 
-def paths(directory: Path, of: Path | None = None) -> list[Path]:
-    """Return the temporary files, directories and links of this account in a directory, by name.
+def paths(directory: Path, target: Path | None = None) -> list[Path]:
+    """Return the temporary files, directories and links in a directory that belong to this account, sorted by name.
 
-    ``of`` limits them to those that were created next to that path. A directory that cannot be read has none.
+    ``target`` limits them to those that were created next to that path. A directory that cannot be read has none.
     """
-    label = None if of is None else _label(of)
+    label = None if target is None else _label(target)
     try:
         names = [name for name in os.listdir(directory) if name.endswith(SUFFIX)]  # noqa: PTH208 - during every command
     except OSError:
@@ -116,9 +116,9 @@ def paths(directory: Path, of: Path | None = None) -> list[Path]:
     return [path for path in found if _is_own(path)]
 
 
-def dead_paths(directory: Path, of: Path | None = None) -> Iterator[Path]:
-    """Yield those of ``paths`` whose process has ended; each is locked until the next one."""
-    for path in paths(directory, of):
+def dead_paths(directory: Path, target: Path | None = None) -> Iterator[Path]:
+    """Yield those of ``paths`` whose process has ended; each is locked until the next one is requested."""
+    for path in paths(directory, target):
         with locked_if_dead(path) as is_dead:
             if is_dead:
                 yield path
@@ -144,10 +144,10 @@ def locked_if_dead(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def remove_dead_files(directory: Path, of: Path | None = None) -> list[Path]:
+def remove_dead_files(directory: Path, target: Path | None = None) -> list[Path]:
     """Remove the temporary files of dead processes from a directory, and return their paths; see ``dead_paths``."""
     removed = []
-    for path in dead_paths(directory, of):
+    for path in dead_paths(directory, target):
         if path.is_file() and not path.is_symlink():
             with suppress(OSError):
                 path.unlink()

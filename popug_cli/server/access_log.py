@@ -26,14 +26,14 @@ class AccessLog:
         """Answer one request, then log it. A status of 0 means that the client has not received a response."""
         status, size_bytes, start_seconds = 0, 0, monotonic()
 
-        async def count(event: AsgiEvent) -> None:
+        async def send_and_count(event: AsgiEvent) -> None:
             nonlocal status, size_bytes
             await send(event)
             status = event.get("status", status)
             size_bytes += len(event.get("body", b""))
 
         try:
-            await self._app(scope, receive, count)
+            await self._app(scope, receive, send_and_count)
         finally:
             self._log(scope, status, size_bytes, monotonic() - start_seconds)
 

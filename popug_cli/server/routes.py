@@ -60,7 +60,7 @@ def token_paths() -> frozenset[str]:
 
 
 def _login_route(declaration: Declaration, company: ServedCompany, pools: ThreadPools) -> Route:
-    """Return the route of a login, whose device decides who waits for whom."""
+    """Return the route for logins; ``LoginLimits`` decides which of them wait, by their peer and device."""
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(declaration.message)
     limits = LoginLimits(company, pools)
 
@@ -97,7 +97,7 @@ def _message_route(declaration: Declaration, company: ServedCompany, pools: Thre
 
 
 def _http_error_of(error: Exception, report_error: ReportError) -> HttpError:
-    """Convert an exception of a request to the error to answer; report it if the operator must know it."""
+    """Convert an exception of a request to the error of its response; report it if the operator must know of it."""
     if isinstance(error, HttpError):
         return error
     if isinstance(error, PopugError):

@@ -78,7 +78,7 @@ class Shutdown:
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers, so that one request shuts down all groups of sockets."""
+    """uvicorn without its signal handlers, so that the process shuts down the servers of all sockets at once."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -87,7 +87,7 @@ class Server(uvicorn.Server):
 
 
 def no_background(open_backend: OpenForServer) -> AbstractContextManager[None]:
-    """Default `background`: run nothing else in the process."""
+    """Return a context manager that runs nothing: the default `background`."""
     return nullcontext()
 
 
@@ -227,7 +227,7 @@ def background_catch_up(company: ServedCompany, shutdown: Shutdown) -> Iterator[
 
 
 def connection_limit(listener_count: int) -> int:
-    """Return the limit for the connections of each listening socket; raise the limit of open files if possible."""
+    """Increase the limit of open files if possible; return the connection limit of each listening socket."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = listener_count * MAX_CONNECTIONS + RESERVED_FILES
     if soft < needed:

@@ -25,7 +25,7 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def pack(home: Home, file: Path) -> None:
-    """Write database and settings of a home into one new file, and sync it; raise ``OSError``.
+    """Write the database and the settings of a home to one new file, and sync it; raise ``OSError``.
 
     No other process may have the home open, because the database file is read as it is, without its write-ahead log.
     """

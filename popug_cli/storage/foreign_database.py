@@ -1,4 +1,4 @@
-"""Check a database file that popug did not make itself, before anything else reads it.
+"""Check a database file of unknown origin, such as one in a backup, before anything else reads it.
 
 A crafted file can make every statement endless (one page that is referenced again and again), or run statements of its
 author (triggers, views). So the pages are checked first, under a time limit, then the schema
@@ -35,7 +35,7 @@ MAX_SHOWN_DIFFERENCES = 3
 
 
 class WalFrames(NamedTuple):
-    """The frames of a write-ahead log: how many are complete, and how many the last commit covers."""
+    """The frames of a write-ahead log: how many the last commit covers, and whether the last frame is incomplete."""
 
     committed: int
     is_cut: bool
@@ -44,8 +44,8 @@ class WalFrames(NamedTuple):
 def find_fault(database: Path) -> str | None:
     """Fold the logs of a database into it, and return why it is not a sound database of popug, or None.
 
-    Check its schema and its pages, not its rows. An empty database, one of a newer popug and one without a version pass
-    here. No other process may have the file open. Raise ``Unavailable`` if the machine prevents the check.
+    Check its schema and its pages, not its rows. An empty database and one of a newer popug pass here; the caller
+    refuses them. No other process may have the file open. Raise ``Unavailable`` if the machine prevents the check.
     """
     wal = database.with_name(f"{database.name}-wal")
     frames = _frames_of(wal) if wal.exists() and wal.stat().st_size else WalFrames(0, is_cut=False)
@@ -110,7 +110,7 @@ def _versions(connection: sqlite3.Connection) -> list[str]:
 
 
 def _frames_of(wal: Path) -> WalFrames | None:
-    """Return the frames that belong to the newest use of a write-ahead log; None if its header is not valid."""
+    """Return the frames written since a write-ahead log was last reset; None if its header is not valid."""
     with wal.open("rb") as file:
         header = file.read(WAL_HEADER.size)
         if len(header) < WAL_HEADER.size or not _is_wal_header(header):
@@ -128,7 +128,7 @@ def _frames_of(wal: Path) -> WalFrames | None:
 
 
 def _is_wal_header(header: bytes) -> bool:
-    """Return whether magic number and checksum of the header are right; SQLite ignores a log of another header."""
+    """Return whether the header's magic number and checksum are right; if they are not, SQLite ignores the log."""
     magic, *_, first_sum, second_sum = WAL_HEADER.unpack(header)
     words = struct.unpack(WAL_CHECKSUM_FORMATS.get(magic, ">6I"), header[:24])
     sums = [0, 0]

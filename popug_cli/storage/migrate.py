@@ -1,4 +1,4 @@
-"""Migrations: numbered, each in one transaction with its record, after a backup; a newer database is refused.
+"""Migrations: numbered, each in one transaction with its version record, after a backup; refuse a newer database.
 
 Functions that open the database raise the errors of ``storage.errors``.
 """
@@ -28,14 +28,14 @@ def version_of(database: Path) -> str | None:
         raise corrupt(database, "it is not a file")
     with (
         translate_errors(database),
-        closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as file,
+        closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as connection,
     ):
-        tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "alembic_version" not in tables:
             if tables:
                 raise corrupt(database, "it contains tables of another program")
             return None
-        row = file.execute("SELECT version_num FROM alembic_version").fetchone()
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         return str(row[0]) if row else None
 
 
@@ -83,15 +83,15 @@ def _upgrade(home: Home) -> None:
         try:
             migrate(home.database)
         except Exception as error:
-            _name_copy(error, copy)
+            _mention_copy(error, copy)
             raise
         timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         copy.replace(copy.with_stem(f"{copy.stem}-{timestamp}"))
         sync_directory(home.backups)
 
 
-def _name_copy(error: Exception, copy: Path) -> None:
-    """Add to the hint of an error, or to its notes, where the copy of the database is."""
+def _mention_copy(error: Exception, copy: Path) -> None:
+    """Add the path of the database's copy to the hint of an error, or to its notes."""
     sentence = f"The database as it was is in {copy}, which the next attempt replaces."
     if isinstance(error, PopugError):
         error.hint = f"{error.hint} {sentence}".strip()
@@ -105,13 +105,13 @@ def migrated_since(database: Path, version: str) -> IntegrityViolation:
         "newer_database",
         f"{database} was upgraded by a newer popug (its version is {version}, this program knows {NEWEST}),"
         " so this process does not write to it any more.",
-        hint="Stop this process, be it a server or a scheduler, and start it again with the newer popug.",
+        hint="Stop this process (a server or a scheduler), and start it again with the newer popug.",
         details={"found": version, "known": NEWEST},
     )
 
 
 def create(home: Home) -> None:
-    """Create the home's directories and its database with all tables; migrate an existing one like a command does."""
+    """Create the home's directories and its database with all tables; migrate an existing one."""
     with translate_errors(home.database):
         home.make()
         home.database.touch(mode=OWNER_ONLY_FILE, exist_ok=True)
@@ -138,7 +138,7 @@ def migrate(database: Path, target: str = "head") -> None:
 def _back_up(home: Home, version: str) -> Path:
     """Copy the database, and return the copy's path, which is the same for every attempt to migrate a version.
 
-    So attempts that fail leave one copy. A migration that succeeds gives it a name of its own.
+    So failed attempts leave one copy. A successful migration gives it a unique name.
     """
     copy = home.backups / f"before-migration-from-{version}.db"
     files.make_directory(home.backups)

@@ -1,4 +1,4 @@
-"""The schema that each migration leaves: every table, index, trigger and view, to compare a database with.
+"""The schema after each migration: every table, index, trigger and view, for comparison with a database.
 
 ``schema.json`` is generated from databases that the migrations make (`python -m tests.generate`).
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 FILE = Path(__file__).with_name("schema.json")
 SELECT_OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_master"
-# What ANALYZE leaves: statistics, which change no answer (https://www.sqlite.org/fileformat.html, 2.6).
+# ANALYZE creates them; they change no query's result (https://www.sqlite.org/fileformat.html, 2.6).
 STATISTICS = frozenset(
     {
         ("table", "sqlite_stat1", "CREATE TABLE sqlite_stat1(tbl,idx,stat)"),
@@ -25,7 +25,7 @@ ObjectKey = tuple[str, str, str]  # type, name, and the name of its table
 
 
 def differences(objects: Iterable[Sequence[Any]], version: str) -> Iterator[str]:
-    """Describe each difference between objects, read by ``SELECT_OBJECTS``, and those of a fresh database.
+    """Yield each difference between the rows of ``SELECT_OBJECTS`` and a fresh database of that version, as text.
 
     Raise ``KeyError`` for an unknown version.
     """
@@ -63,7 +63,7 @@ def expected_objects(version: str) -> dict[ObjectKey, str]:
 
 
 def normalize(sql: str | None) -> str:
-    """Return an SQL text with its white space reduced, because a fresh one may have other line breaks."""
+    """Return an SQL text with its white space reduced, because its line breaks vary between databases."""
     return _SPACE.sub(lambda match: match[1] or " ", sql or "").strip()
 
 

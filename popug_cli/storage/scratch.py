@@ -1,4 +1,4 @@
-"""A database for one task of one process, in a file without a name, which is gone when the process ends."""
+"""A database for one task of one process, in a file without a name, which disappears when the process ends."""
 
 import sqlite3
 import tempfile
@@ -8,7 +8,7 @@ from popug_cli.storage.sqlite import SqliteDatabase
 
 
 def open_scratch_database() -> "ScratchDatabase":
-    """Return an empty database; after a kill, too, nothing of it is left."""
+    """Return an empty database; nothing of it remains, even after a kill."""
     return ScratchDatabase()
 
 

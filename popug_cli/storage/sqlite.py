@@ -55,7 +55,7 @@ class NotUtf8Error(TextNotUtf8Error, sqlite3.OperationalError):
 
 
 class SqliteDatabase(Database):
-    """A SQLite file, and the connections to it that no thread uses."""
+    """A SQLite file, and a pool of idle connections to it."""
 
     def __init__(self, path: Path, threads: int, while_waiting: Callable[[], None], *, is_synced: bool) -> None:
         self.path = path
@@ -67,7 +67,10 @@ class SqliteDatabase(Database):
 
     @contextmanager
     def connection(self, *, writes: bool) -> Iterator[Connection]:
-        """Yield a connection for successive transactions of one kind; raise the errors of ``storage.errors``."""
+        """Yield a connection for successive transactions, which all write or all only read.
+
+        Raise the errors of ``storage.errors``.
+        """
         with translate_errors(self.path), treat_garbage_as_corruption(self.path):
             driver = self._idle.pop() if self._idle else self._connect()
             try:
@@ -81,10 +84,10 @@ class SqliteDatabase(Database):
             self._release(driver)
 
     def ignoring_stop_requests(self) -> "SqliteDatabase":
-        """Return the same database, whose write transactions wait for the lock although the process should stop."""
-        patient = SqliteDatabase(self.path, self._threads, lambda: None, is_synced=self._is_synced)
-        patient.identity, patient._idle = self.identity, self._idle
-        return patient
+        """Return the same database, but its write transactions keep waiting for the lock after a stop request."""
+        uninterrupted = SqliteDatabase(self.path, self._threads, lambda: None, is_synced=self._is_synced)
+        uninterrupted.identity, uninterrupted._idle = self.identity, self._idle
+        return uninterrupted
 
     def close(self) -> None:
         """Close all connections that are not in use."""
@@ -108,7 +111,7 @@ class SqliteDatabase(Database):
 
 
 def connect(file: Path) -> sqlite3.Connection:
-    """Return a driver's connection to an existing file, with popug's settings, which any thread may use."""
+    """Return the driver's connection to an existing file, with popug's settings; any thread may use it."""
     uri = f"{file.absolute().as_uri()}?mode=rw"
     driver = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS, check_same_thread=False)
     for pragma in PRAGMAS:
@@ -145,10 +148,11 @@ class SqliteConnection(Connection):
 
     @contextmanager
     def begin(self) -> Iterator[ExitStack]:
-        """Run one transaction: committed at the end, rolled back on any exception; a writing one takes the write lock.
+        """Run one transaction: commit it at the end, or roll it back on any exception.
 
-        The yielded stack is exited after the transaction but before the lock is released. Its context managers restore
-        files outside the database if the transaction failed. Raise ``home_replaced`` and ``database_busy``.
+        If it writes, it holds the write lock. The yielded stack is exited after the transaction but before the lock is
+        released. Its context managers restore files outside the database if the transaction failed. Raise
+        ``home_replaced`` and ``database_busy``.
         """
         database = self._database
         with (
@@ -242,7 +246,7 @@ class SqliteConnection(Connection):
 
 
 def _try_write_lock(driver: sqlite3.Connection, *, is_last: bool) -> bool:
-    """Try to begin a write transaction; return whether it has begun. If ``is_last``, raise the error instead.
+    """Try to begin a write transaction; return False if another one holds the lock, or raise that error if ``is_last``.
 
     SQLite waits for ``LOCK_POLL_MILLISECONDS``; signals are handled only after that.
     """
@@ -259,7 +263,7 @@ def _try_write_lock(driver: sqlite3.Connection, *, is_last: bool) -> bool:
 
 
 def _truncate_wal(driver: sqlite3.Connection) -> bool:
-    """Remove from the write-ahead log what follows the last commit; return whether that was possible."""
+    """Checkpoint and truncate the write-ahead log, so that only commits remain; return whether that was possible."""
     try:
         busy, *_ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except sqlite3.Error:

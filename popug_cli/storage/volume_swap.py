@@ -1,8 +1,9 @@
 """Replace the content of a home that cannot be renamed: a mount point, or a home in a directory of another account.
 
-The temporary home is inside the home. The old content goes into a directory there, then the new content takes its
-place: the database last, so that a process finds the old company, none or the new one. Both steps can be repeated,
-and the next process does so after a kill. ``temporary_home`` recognizes such a swap by its plan.
+The temporary home is inside the home. First the old content is moved to another directory inside the home. Then the new
+content is moved from the temporary home, the database last, so that a process finds the old company, none or the new
+one. Both steps can be repeated: after a kill, the next process repeats them. ``temporary_home`` recognizes such a swap
+by the plan in the marker of the temporary home.
 """
 
 import errno
@@ -43,11 +44,11 @@ def swap(fresh: Path, home: Path, old_content: Path) -> Path | None:
         if entry.name not in {TEMP_HOME_MARKER, MOVED_AWAY_MARKER}:
             _put(entry, home / entry.name)
     files.sync_directory(home)
-    is_kept = any(old_content.iterdir())
-    if not is_kept:
+    has_old_content = any(old_content.iterdir())
+    if not has_old_content:
         old_content.rmdir()
     shutil.rmtree(fresh)
-    return old_content if is_kept else None
+    return old_content if has_old_content else None
 
 
 def unfinished(home: Home) -> Iterator[Path]:
@@ -56,10 +57,10 @@ def unfinished(home: Home) -> Iterator[Path]:
 
 
 def _move_old_content(home: Path, old_content: Path) -> None:
-    """Move everything out of the way; if that fails, move it back and raise ``OSError``."""
+    """Move the old content out of the home; if that fails, move it back and raise ``OSError``."""
     try:
         for entry in sorted(home.iterdir(), key=lambda entry: entry.name != Home(home).database.name):
-            if not _is_kept(entry):
+            if not _stays_in_home(entry):
                 _move_unless_mounted(entry, old_content / entry.name)
     except OSError:
         for entry in [*_database_last(old_content)]:
@@ -71,12 +72,12 @@ def _move_old_content(home: Path, old_content: Path) -> None:
     files.sync_directory(home)
 
 
-def _is_kept(entry: Path) -> bool:
+def _stays_in_home(entry: Path) -> bool:
     return entry.name in KEPT_NAMES or entry.name.startswith(OLD_CONTENT_PREFIX) or temporary.is_temporary(entry)
 
 
 def _move_unless_mounted(entry: Path, target: Path) -> None:
-    """Move a file or directory; leave one that is mounted by itself, whose content ``_put`` replaces later."""
+    """Move a file or directory; leave one that is a mount point, whose content ``_put`` replaces later."""
     try:
         entry.rename(target)
     except OSError as error:
@@ -85,7 +86,7 @@ def _move_unless_mounted(entry: Path, target: Path) -> None:
 
 
 def _put(entry: Path, target: Path) -> None:
-    """Move a new file or directory to its place; one that is mounted there receives the content."""
+    """Move a new file or directory to its place. If a file or directory is mounted there, fill that one instead."""
     if entry.is_dir() and target.is_dir():
         for child in entry.iterdir():
             shutil.move(child, target / child.name)

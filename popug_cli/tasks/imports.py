@@ -1,4 +1,4 @@
-"""Which lines of an import are new, and which have an id that another task took."""
+"""Find the lines of an import that are new, and those whose id another imported task has taken."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from unicodedata import normalize
@@ -46,5 +46,5 @@ def find_taken(lines: Sequence[ImportLine], context: Context) -> list[TakenId]:
 
 
 def _decomposed(import_key: str) -> str:
-    """Return the key that popug stored for a title with decomposed letters before it composed titles."""
+    """Return the key that older versions stored for a title with decomposed letters, which they did not compose."""
     return normalize("NFD", import_key)

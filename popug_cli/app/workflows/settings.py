@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def show_settings(backend: "LocalBackend", message: ShowSettings, principal: Principal) -> SettingList:
     """Return every setting with its value and the source of the value; warn of invalid values and unknown keys."""
-    time_zone = backend.runtime.calendar.time_zone  # an error about the home comes first
+    time_zone = backend.runtime.calendar.time_zone  # first, so that an error about the home precedes warnings
     settings = read_settings(backend.home.config)
     if settings.warning:
         backend.warn(settings.warning)

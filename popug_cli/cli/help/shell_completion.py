@@ -1,6 +1,6 @@
-"""Shell completion, from the surface and the company's data. An error gives an empty completion.
+"""Shell completion, from the declared commands and the company's data. After an error there are no completions.
 
-popug offers no file names: where it offers nothing, each shell completes file names itself, and quotes them right.
+popug offers no file names: where it offers nothing, each shell completes file names itself, and quotes them correctly.
 """
 
 import os
@@ -40,7 +40,7 @@ def answer(environment: Mapping[str, str]) -> str:
 
 
 def candidates(typed_words: list[str], word: str) -> list[CompletionItem]:
-    """Return completions of ``word`` after the words typed, each with its meaning."""
+    """Return the completions of ``word`` after ``typed_words``, each with its description."""
     line = surface.parse(typed_words)
     name, equals, value = word.partition("=")
     if line.option_without_value:
@@ -123,7 +123,7 @@ def _hooks(options: Mapping[str, str]) -> Iterator[CompletionItem]:
 
 
 def _events(word: str) -> Iterator[CompletionItem]:
-    """Yield the middle names of all event types."""
+    """Yield the names of all event types without module and version, such as ``task_completed``."""
     from pathlib import Path
 
     from popug_cli import messages
@@ -153,10 +153,10 @@ def _dates(word: str) -> Iterator[CompletionItem]:
 def _zones(word: str) -> Iterator[CompletionItem]:
     from importlib.resources import files
 
-    from popug_cli.kernel.calendar import NAMES_OF_NO_ZONE
+    from popug_cli.kernel.calendar import NON_ZONE_NAMES
 
     for line in (files("tzdata") / "zones").read_text(encoding="utf-8").splitlines():
-        if line not in NAMES_OF_NO_ZONE:
+        if line not in NON_ZONE_NAMES:
             yield line, ""
 
 
@@ -168,7 +168,7 @@ def _settings(word: str) -> Iterator[CompletionItem]:
 
 
 def _setting_values(words: list[str]) -> Iterator[CompletionItem]:
-    """Yield the values of the setting named before, if it is a choice."""
+    """Yield the values of the setting in ``words``, if it is a switch or a choice."""
     from popug_cli.kernel.settings import SETTINGS
 
     setting = SETTINGS.get(words[0])
@@ -186,7 +186,7 @@ def _first_sentence(text: str) -> str:
 
 
 def _bash(environment: Mapping[str, str]) -> str:
-    """Return lines that bash inserts as they are, so they have only words that need no quotes.
+    """Return lines that bash inserts as they are; leave out words that would need quotes.
 
     Bash splits ``--status=op`` into three words, and replaces only the last one.
     """
@@ -224,7 +224,7 @@ def _zsh(environment: Mapping[str, str]) -> str:
 
 
 def _zsh_for_typer(environment: Mapping[str, str]) -> str:
-    """Return text for completion scripts that Typer made. They evaluate it, so it has only words safe in a shell."""
+    """Return text for completion scripts that Typer made. They evaluate it, so it has only safe words."""
     words = [
         text
         for text, _ in candidates(*_words_and_prefix(environment["_TYPER_COMPLETE_ARGS"]))

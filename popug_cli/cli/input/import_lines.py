@@ -195,7 +195,7 @@ def _csv_header(line: bytes) -> tuple[str, list[str]]:
 
 @contextmanager
 def open_import(source: str, line_type: type[Line], *, plain_field: str | None = None) -> Iterator[ImportLines[Line]]:
-    """Open a file for an import, of any size, and check every line; ``-`` is stdin.
+    """Open an import file of any size, and check every line; ``-`` is stdin.
 
     The file is in UTF-8 or UTF-16, with or without a byte order mark. Raise ``unreadable_file``, ``invalid_line``, or
     ``disk_full`` if a pipe does not fit into a temporary file.

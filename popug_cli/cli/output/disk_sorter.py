@@ -1,4 +1,4 @@
-"""Sort texts of which there may be too many for memory, by an external merge sort."""
+"""Sort more texts than fit into memory, by an external merge sort."""
 
 import heapq
 import json
@@ -16,16 +16,16 @@ Item = tuple[str, int, str]  # key, number, text
 
 
 class DiskSorter:
-    """Texts with a key each. An iteration yields them by key, and those of one key in the order of ``add``."""
+    """Texts with keys. Iteration yields them by key, and those with the same key in the order of ``add``."""
 
-    def __init__(self, files: ExitStack) -> None:
-        self._files = files
+    def __init__(self, open_files: ExitStack) -> None:
+        self._open_files = open_files
         self._runs: list[TextIO] = []
         self._in_memory: list[Item] = []
         self._count = 0
 
     def add(self, key: str, text: str) -> None:
-        """Add a text. Raise ``disk_full`` if there is no room for it."""
+        """Add a text. Raise ``disk_full`` if the temporary directory has no space for it."""
         self._in_memory.append((key, self._count, text))
         self._count += 1
         if len(self._in_memory) == MAX_TEXTS_IN_MEMORY:
@@ -38,7 +38,7 @@ class DiskSorter:
 
     def _write_run(self) -> None:
         run = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 - the stack closes it
-        self._files.callback(_close, run)
+        self._open_files.callback(_close, run)
         try:
             run.writelines(json.dumps(item) + "\n" for item in sorted(self._in_memory))
             run.flush()
@@ -51,7 +51,7 @@ class DiskSorter:
 
 
 def _close(run: TextIO) -> None:
-    """Close a temporary file. On a full disk the close fails, too, and the file is deleted all the same."""
+    """Close a temporary file. On a full disk closing fails, too, but the file is deleted anyway."""
     with suppress(OSError):
         run.close()
 
@@ -65,6 +65,6 @@ def _read(run: TextIO) -> Iterator[Item]:
 
 @contextmanager
 def sort_on_disk() -> Iterator[DiskSorter]:
-    """Yield a sorter. It writes temporary files without names as soon as its texts are many."""
-    with ExitStack() as files:
-        yield DiskSorter(files)
+    """Yield a sorter. It writes unnamed temporary files once it holds ``MAX_TEXTS_IN_MEMORY`` texts."""
+    with ExitStack() as open_files:
+        yield DiskSorter(open_files)

@@ -1,4 +1,4 @@
-"""The log of a command that runs until it is stopped, or that another program starts: ``serve`` and ``scheduler``."""
+"""The log of ``serve`` and ``scheduler``, which run until they are stopped, or which another program starts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +13,10 @@ from popug_cli.kernel.settings import load_settings
 
 @contextmanager
 def log_to_stderr(context: CommandContext) -> Iterator[None]:
-    """Write the log during the block. The error that ends the block is a record of a JSON log, and ends the command.
+    """Write the log to standard error during the block. A JSON log also receives the error that ends the block.
 
-    A text log leaves it to the caller, as that of any command. Raise ``invalid_setting`` for an unknown format.
+    The command then exits. With a text log, the error is raised, and reported like that of any command. Raise
+    ``invalid_setting`` for an unknown format.
     """
     settings = load_settings(context.home.config)
     log.configure(settings, as_json=context.as_json)

@@ -111,7 +111,7 @@ def test_long_close_reports_progress(house: BillingCompany, monkeypatch: pytest.
         house.task(name, completed=True)
     told: list[tuple[str, int, int]] = []
     house.runtime = replace(house.runtime, progress=lambda *how_far: told.append(how_far))
-    monkeypatch.setattr("popug_cli.billing.closing.PAYEES_AT_ONCE", 2)
+    monkeypatch.setattr("popug_cli.billing.closing.PAYEES_PER_BATCH", 2)
     house.close(TODAY)
     assert told == [("Closing 2026-03-02", paid, 3) for paid in (0, 2, 3)]
 

@@ -129,8 +129,8 @@ def close_day(
         send_mail=not no_mail,
         confirmed=yes,
     )
-    asks = day is None and not (yes or dry_run) and context.screen.can_ask()
-    report = _close_with_confirmation(context, _confirm_running_day(context, message) if asks else message)
+    must_ask = day is None and not (yes or dry_run) and context.screen.can_ask()
+    report = _close_with_confirmation(context, _confirm_running_day(context, message) if must_ask else message)
     context.screen.show(
         report,
         lambda: _close_report_blocks(report, dry_run=dry_run),
@@ -161,7 +161,7 @@ def _confirm_running_day(context: CommandContext, message: CloseDay) -> CloseDay
 
 
 def _next_step_after_close(report: CloseReport, message: CloseDay, day: str | None) -> str | None:
-    """Return the next step: after a dry run the close itself, without payouts the income; None for the usual step."""
+    """Return the command to suggest: after a dry run the close, without payouts the income; None for the default."""
     if message.dry_run and any(not closed_day.already_closed for closed_day in report.days):
         return "popug close-day" + (f" --date {day}" if day else "")
     return None if any(closed_day.payouts for closed_day in report.days) else "popug income"
@@ -219,7 +219,7 @@ def _entry_row(context: CommandContext, entry: Entry, *, show_recorded: bool) ->
 
 
 def _occurred_and_recorded(context: CommandContext, entry: Entry) -> tuple[str, str]:
-    """Return the times at which an entry occurred and was recorded; the second is empty if they are the same.
+    """Return the times at which an entry occurred and was recorded; the second is empty if they are equal.
 
     The date is left out if it is the business date.
     """

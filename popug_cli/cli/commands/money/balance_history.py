@@ -1,4 +1,4 @@
-"""The whole statement, and a balance day by day, computed from it."""
+"""The whole statement, and the daily balances computed from it."""
 
 from collections.abc import Callable
 from datetime import date, datetime, timedelta

@@ -103,7 +103,7 @@ def install(
 
 
 def _machine_zone() -> str | None:
-    """Return the name of the machine's time zone, or None if it is not clear."""
+    """Return the name of the machine's time zone, or None if it cannot be determined."""
     from popug_cli.kernel.machine_zone import machine_zone_name
 
     try:
@@ -163,7 +163,7 @@ class SchedulerOutput:
 
 
 def _describe(result: Schedule | ScheduledRunResult | HookRunResult) -> tuple[str, str]:
-    """Return the name of a result as an event, and its sentence."""
+    """Return the event name of a result, and a sentence that describes it."""
     if isinstance(result, Schedule):
         return "next", _as_sentence(_next_text(result))
     if isinstance(result, ScheduledRunResult):

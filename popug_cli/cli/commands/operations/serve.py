@@ -117,7 +117,7 @@ def _show_addresses(context: CommandContext, urls: list[str]) -> None:
 
 
 def _exit_now(number: int, frame: object) -> None:
-    """Exit at once, until ``server/run.py`` handles signals: the server does not listen yet."""
+    """Exit at once on a signal that arrives before ``server/run.py`` handles signals; nothing is served yet."""
     os._exit(0)
 
 
@@ -148,7 +148,7 @@ def _background_work(context: CommandContext, *, scheduler: bool) -> "Background
 def _socket_outside_home(
     context: CommandContext, path: Path | None, group: str | None
 ) -> tuple[Path | None, str | None]:
-    """Return the socket outside the home and its group, or twice None for the home's own socket.
+    """Return the socket outside the home and its group, or (None, None) for the home's own socket.
 
     Raise ``usage`` for another path in the home, and for a group without a path.
     """
@@ -180,7 +180,7 @@ def _parse_address(text: str) -> tuple[str, int]:
 def _check_tls_files(
     certificate: Path | None, key: Path | None, address: tuple[str, int] | None
 ) -> tuple[Path, Path] | None:
-    """Return certificate and key, or None without both.
+    """Return certificate and key, or None if neither is given.
 
     Raise ``usage`` if one of them or the address is missing, or if TLS cannot use them.
     """
@@ -216,7 +216,7 @@ def _check_private(key: Path) -> None:
 def _allowed_hosts(address: tuple[str, int] | None, *, is_encrypted: bool) -> frozenset[str]:
     """Return the host names that requests may use; an empty set allows all.
 
-    Raise ``usage`` for an address where tokens would be sent unencrypted.
+    Raise ``usage`` for an address to which tokens would be sent unencrypted.
     """
     if address is None or is_encrypted:
         return frozenset()

@@ -1,4 +1,4 @@
-"""The command that shows your day on one screen."""
+"""The command that shows the user's day on one screen."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -17,7 +17,7 @@ from popug_cli.kernel.text import counted
 from popug_cli.messages.today import Activity, ActivityKind, ShowToday, Today
 
 # At most 12 characters before a name, so that a narrow terminal shows whether a task was received or completed.
-EVENTS = {
+TABLE_TEXTS = {
     ActivityKind.GIVEN: "given to you",
     ActivityKind.KEPT: "yours again",
     ActivityKind.TAKEN: "went to {assignee}",
@@ -122,6 +122,6 @@ def describe(activity: Activity) -> str:
 def _row(activity: Activity, at: str, has_later_dates: bool) -> tuple[str, ...]:
     cents = format_cents(activity.signed_cents) if activity.signed_cents is not None else ""
     task = f"#{activity.task.number} {activity.task.title}" if activity.task else ""
-    event = EVENTS[activity.what].format(assignee=activity.assignee, role=activity.role)
+    what = TABLE_TEXTS[activity.what].format(assignee=activity.assignee, role=activity.role)
     later_date = f"{activity.business_date:%a %m-%d}" if activity.business_date else ""
-    return at, event, task, activity.actor, cents, *((later_date,) if has_later_dates else ())
+    return at, what, task, activity.actor, cents, *((later_date,) if has_later_dates else ())
