@@ -172,7 +172,7 @@ async def _serve_until_shutdown(
             server.should_exit = True
         await asyncio.gather(*tasks)
     if not await pools.drain(GRACE_SECONDS):
-        _exit_now(stack)
+        _exit_now(stack, shutdown.error)
     if shutdown.error is not None:
         raise shutdown.error
 
@@ -237,12 +237,14 @@ def connection_limit(listener_count: int) -> int:
     return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, (soft - RESERVED_FILES) // listener_count))
 
 
-def _exit_now(stack: ExitStack) -> None:
+def _exit_now(stack: ExitStack, error: PopugError | None) -> None:
     """Exit although threads are still working; their open transactions are rolled back at the next start."""
     stack.pop_all()
+    if error is not None:
+        LOG.error(f"{error.message} {error.hint}")
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(error.exit_status if error is not None else 0)
 
 
 def _build_servers(
