@@ -12,24 +12,23 @@ from tests.benchmarks.homes import copy_of, home_of, token_of
 ROUNDS, QUICK_ROUNDS = 31, 7
 POPUG = str(Path(sys.executable).with_name("popug"))
 TYPER = process(sys.executable, "-c", "import typer")
-STACK = process(sys.executable, "-c", "import typer, sqlmodel")
 WORKER, PEOPLE, TASKS = "p00000", 5, 1_000
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """Compare version, completion and help with typer; the everyday local commands with typer and sqlmodel."""
+    """Compare version, completion, help and the everyday local commands with the import of typer."""
     rounds = QUICK_ROUNDS if quick else ROUNDS
     for name, way, goal in (
-        ("popug --version / import typer", process(POPUG, "--version"), 1.1),
-        ("completion / import typer", completion("popug task comp"), 1.1),
-        ("popug --help / import typer", process(POPUG, "--help"), 1.9),
+        ("popug --version / import typer", process(POPUG, "--version"), 0.5),
+        ("completion / import typer", completion("popug task comp"), 0.5),
+        ("popug --help / import typer", process(POPUG, "--help"), 1.2),
     ):
         yield Figure(name, ratios_in_turn(way, TYPER, rounds), goal)
     kept = home_of(tasks=TASKS, people=PEOPLE)
     token = token_of(kept, WORKER)
     with copy_of(kept) as home:
         for name, way in everyday(home, token).items():
-            yield Figure(f"popug {name} / import typer, sqlmodel", ratios_in_turn(way, STACK, rounds), 0.9)
+            yield Figure(f"popug {name} / import typer", ratios_in_turn(way, TYPER, rounds), 2.3)
 
 
 def completion(line: str) -> Way:

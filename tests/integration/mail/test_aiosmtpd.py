@@ -28,6 +28,7 @@ from tests.support.mail_company import MailCompany
 from tests.support.smtp_server import free_port
 
 NAMES = ("kesha", "gosha", "vera")
+FAILED = 70
 KILLED = 9
 
 
@@ -252,8 +253,8 @@ def test_sender_logs_in_after_tls(
 STEPS = (
     (outbox, "claim"),
     (smtplib.SMTP, "send"),
-    (transport, "_envelope"),
-    (transport, "_data"),
+    (transport, "_send_envelope"),
+    (transport, "_send_content"),
     (outbox, "mark_sent"),
     (delivery, "_mark_accepted"),
     (delivery, "_finish_batch"),
@@ -266,12 +267,15 @@ def killed_at(point: int, room: MailCompany) -> bool:
     """Send in a process that dies at the n-th boundary of a step. Return whether it reached that boundary."""
     child = os.fork()
     if child == 0:
-        counted = iter(range(10_000))
-        for where, name in STEPS:
-            _die_around(where, name, counted, point)
-        room.backend.close()
-        room.send()
-        os._exit(0)
+        try:
+            counted = iter(range(10_000))
+            for where, name in STEPS:
+                _die_around(where, name, counted, point)
+            room.backend.close()
+            room.send()
+            os._exit(0)
+        finally:
+            os._exit(FAILED)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
 
 
