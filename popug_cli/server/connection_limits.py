@@ -99,7 +99,8 @@ class LimitedConnection(H11Protocol):
     def handle_events(self) -> None:
         """Process received data. Once a request's headers are complete, `RequestGuard` limits its time.
 
-        A connection whose request is complete is not evicted before its response. uvicorn has no timeout for headers.
+        A connection whose request is complete is not evicted before its response. uvicorn has no option
+        for the time of headers.
         """
         previous_cycle = self.cycle
         super().handle_events()

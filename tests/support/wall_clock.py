@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from datetime import datetime
+from math import ceil
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -29,5 +30,5 @@ class WallClock:
         """Set the clock to a time in the zone."""
         seconds = datetime.fromisoformat(local).replace(tzinfo=self._zone).timestamp() - time.time()
         temporary = self._shift.with_suffix(".new")
-        temporary.write_text(str(round(seconds)))
+        temporary.write_text(str(ceil(seconds)))  # never before the time: a command starts within 0.2 s
         temporary.replace(self._shift)

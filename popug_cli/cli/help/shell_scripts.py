@@ -3,9 +3,7 @@
 import os
 from pathlib import Path
 
-from popug_cli.kernel import disk_errors
 from popug_cli.kernel.errors import InvalidInput, Unavailable
-from popug_cli.platform.accounts import ForeignOwnerError, require_own_place
 
 BASH = """\
 _popug_completion() {
@@ -48,6 +46,9 @@ def install(shell: str | None) -> str:
     Raise ``usage`` for other shells, ``foreign_owner`` as the superuser in the home directory of another account, and
     ``read_only`` for a file that cannot be written.
     """
+    from popug_cli.kernel import disk_errors
+    from popug_cli.platform.accounts import ForeignOwnerError, require_own_place
+
     name = _supported_shell(shell)
     home = Path.home()
     file, startup_file, line = {
