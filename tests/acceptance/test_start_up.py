@@ -140,7 +140,17 @@ def test_task_add_loads_no_database_while_company_is_served(company: Company, mo
     monkeypatch.setattr(Company, "is_served", True)
     company.be_served()
     served = loaded(["task", "add", "Feed the cage"], company.environment("kesha"), company.folder)
-    heavy = {"sqlite3", "sqlalchemy", "cryptography", "uvicorn", "http.client", "asyncio", "rich", "zoneinfo"}
+    heavy = {
+        "popug_cli.storage.sqlite",
+        "sqlite3",
+        "sqlalchemy",
+        "cryptography",
+        "uvicorn",
+        "http.client",
+        "asyncio",
+        "rich",
+        "zoneinfo",
+    }
     assert served & heavy == set()
     company.residence.end()
-    assert "sqlite3" in loaded(["whoami"], company.environment("kesha"), company.folder)
+    assert "popug_cli.storage.sqlite" in loaded(["whoami"], company.environment("kesha"), company.folder)
