@@ -127,6 +127,7 @@ def test_unknown_word_is_answered_with_the_nearest_command(company: Company) -> 
 def test_everyday_command_imports_only_what_it_needs(company: Company, asked: list[str]) -> None:
     """Rich is for tables only. Everything else that is imported is Python's own, or a small package."""
     assignee = company.add_task("kesha", "Polish the perch")["assignee"]
+    company.residence.end()  # a server, if there was one
     modules = loaded(asked, company.environment(assignee), company.folder)
     packages = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
     assert packages & HEAVY == set()
