@@ -15,7 +15,7 @@ from popug_cli.kernel.randomness import RandomDraws, RandomSource, SystemRandomS
 from popug_cli.kernel.settings import load_settings, read_settings
 from popug_cli.storage import migrate, temporary_home
 from popug_cli.storage.mounts import require_lock_support
-from popug_cli.storage.sqlite import open_database
+from popug_cli.storage.sqlite import SqliteDatabase
 
 # In this order one pass processes most events: billing publishes prices for tasks, and payouts for mail.
 CONSUMING_MODULES = ("billing", "tasks", "analytics", "mail")
@@ -48,7 +48,7 @@ def open_runtime(
     require_lock_support(home.root, home.database)
     settings = read_settings(home.config) if accept_invalid_settings else load_settings(home.config)
     migrate.migrate_if_older(home)
-    database = open_database(home.database, threads=threads, while_waiting=while_waiting)
+    database = SqliteDatabase(home.database, threads=threads, while_waiting=while_waiting)
     with database.transaction(writes=False) as connection:
         row = connection.record("SELECT home_id, time_zone FROM storage_home")
     if row is None:
@@ -77,7 +77,7 @@ def found_company(
     require_lock_support(home.root, home.database)
     migrate.create(home)
     now = clock.now()
-    database = open_database(home.database)
+    database = SqliteDatabase(home.database)
     with database.transaction(writes=True) as connection:
         connection.execute(
             "INSERT INTO storage_home (id, home_id, time_zone, founded_at) VALUES (1, :home_id, :zone, :now)"

@@ -235,7 +235,7 @@ def _database(context: Context) -> Check:
 def _schema(context: Context) -> Check:
     """Check tables, indexes, triggers and views: a trigger of another program may undo what a command does."""
     violations = list(differences(context.connection.select(SELECT_OBJECTS), NEWEST))
-    versions = [version for (version,) in context.connection.select("SELECT version_num FROM alembic_version")]
+    versions = context.connection.column("SELECT version_num FROM alembic_version")
     if versions != [NEWEST]:
         violations.append(f"the recorded version is {', '.join(sorted(versions))}, not {NEWEST}")
     return check_result("schema", "tables, indexes and triggers are those of a fresh database", violations)

@@ -10,7 +10,7 @@ from popug_cli.bus.context import Context
 from popug_cli.bus.log import Log
 from popug_cli.kernel.progress import no_progress
 from popug_cli.messages.company import Check
-from popug_cli.storage.sqlite import open_database
+from popug_cli.storage.sqlite import SqliteDatabase
 
 MIN_LARGE_COMPANY_EVENTS = 20_000
 CACHE_KIB = 32_768
@@ -31,7 +31,7 @@ def parallel_checks(context: Context) -> Iterator[SubmitCheck]:
         yield lambda check: _finished(check(context))
         return
     _enlarge_cache(context)
-    database = open_database(context.home.database)
+    database = SqliteDatabase(context.home.database)
     with database.transaction(writes=False) as connection, ThreadPoolExecutor(1) as pool:
         log = Log(connection)
         parallel_context = replace(

@@ -12,7 +12,7 @@ from popug_cli.bus.consumers import BATCH_EVENTS, Consumer
 from popug_cli.bus.context import Context
 from popug_cli.messages.bus import Difference
 from popug_cli.storage.port import Connection, Database, Row
-from popug_cli.storage.scratch import open_scratch_database
+from popug_cli.storage.scratch import ScratchDatabase
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def empty_copy(context: Context, consumer: Consumer) -> Iterator[Database]:
         " AND type IN ('table', 'index') ORDER BY type = 'index'"
     )
     schema = context.connection.column(statement, f"{consumer.name}\\_%")
-    copy = open_scratch_database()
+    copy = ScratchDatabase()
     try:
         with copy.transaction(writes=True) as connection:
             for sql in schema:
@@ -65,7 +65,7 @@ def differences(context: Context, consumer: Consumer, copy: Database) -> list[Di
 def tables_of(context: Context, consumer: Consumer) -> list[str]:
     """Return the names of the consumer's tables."""
     statement = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ? ESCAPE '\\' ORDER BY name"
-    return list(context.connection.column(statement, f"{consumer.name}\\_%"))
+    return context.connection.column(statement, f"{consumer.name}\\_%")
 
 
 def rows_of(connection: Connection, table: str) -> Iterator[Row]:

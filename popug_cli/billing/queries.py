@@ -91,17 +91,21 @@ def get_statement(message: GetStatement, context: Context) -> Statement:
     offset = min(message.offset, MAX_OFFSET)
     skipped = f"SELECT coalesce(sum(cents), 0) FROM (SELECT {sql.SIGNED} AS cents {in_order} LIMIT :offset)"
     skipped_cents = context.connection.scalar(skipped, **values, offset=offset) if offset else 0
+    limit = min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS)
     rows = context.connection.records(
         f"SELECT {ENTRY_COLUMNS} FROM billing_entries entry"
         f" LEFT JOIN billing_tasks task ON task.task_id = entry.task_id WHERE {where}"
         " ORDER BY entry.business_date, entry.position LIMIT :limit OFFSET :offset",
         **values,
-        limit=min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS),
+        limit=limit,
         offset=offset,
     )
     entries = [*_with_running_balance(rows, opening_cents + skipped_cents)]
-    change = f"SELECT coalesce(sum({sql.SIGNED}), 0) FROM billing_entries entry WHERE {where}"
-    closing_cents = opening_cents + context.connection.scalar(change, **values)
+    if len(entries) < limit:  # the last ones of the range
+        closing_cents = entries[-1].balance_cents if entries else opening_cents + skipped_cents
+    else:
+        change = f"SELECT sum({sql.SIGNED}) FROM billing_entries entry WHERE {where}"
+        closing_cents = opening_cents + context.connection.scalar(change, **values)
     return Statement(account.username, opening_cents, entries, closing_cents)
 
 

@@ -25,7 +25,7 @@ class ParkedItem(NamedTuple):
 def blocked_subjects(context: Context, consumer: str) -> set[str]:
     """Return the subjects of which an event is parked, so that later ones must wait."""
     statement = f"SELECT DISTINCT subject FROM bus_set_aside WHERE consumer = :consumer AND state IN {BLOCKING_STATES}"
-    return {subject for (subject,) in context.connection.select(statement, consumer=consumer)}
+    return set(context.connection.column(statement, consumer=consumer))
 
 
 def park_behind(context: Context, consumer: str, rows: Iterable[tuple[int, str]]) -> None:
@@ -61,13 +61,13 @@ def due_subjects(context: Context, consumer: str, due_by: str) -> list[str]:
         "SELECT subject FROM bus_set_aside WHERE consumer = :consumer AND state = 'retrying' AND due_at <= :due_by"
         " ORDER BY sequence"
     )
-    return [subject for (subject,) in context.connection.select(statement, consumer=consumer, due_by=due_by)]
+    return context.connection.column(statement, consumer=consumer, due_by=due_by)
 
 
 def consumers_due(context: Context, due_by: str) -> set[str]:
     """Return the consumers that have a retry due by ``due_by``, an RFC 3339 text."""
     statement = "SELECT DISTINCT consumer FROM bus_set_aside WHERE state = 'retrying' AND due_at <= :due_by"
-    return {consumer for (consumer,) in context.connection.select(statement, due_by=due_by)}
+    return set(context.connection.column(statement, due_by=due_by))
 
 
 def parked_items_of(context: Context, consumer: str, subject: str) -> list[ParkedItem]:

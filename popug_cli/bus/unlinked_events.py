@@ -33,7 +33,7 @@ def unlinked_positions(context: Context) -> list[int]:
     connection = context.connection
     gaps = connection.select(SELECT_GAPS, BEFORE_FIRST_POSITION, BEFORE_FIRST_POSITION, context.position)
     statement = "SELECT sequence FROM bus_log WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
-    return [sequence for gap in gaps for (sequence,) in connection.select(statement, *gap)]
+    return [sequence for gap in gaps for sequence in connection.column(statement, *gap)]
 
 
 def problems_of_unlinked(context: Context) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Known devices: a signed token proves that a device has logged in as a user before.
 
 It is not a login and permits nothing. A login that presents it has its own count of wrong passwords, so other devices
-cannot lock it out (OWASP, "Device cookies"). Nothing is stored: the signature is the proof.
+cannot lock it out (OWASP, "Device cookies"). Nothing is stored: the signature is the proof. Its id (`jti`) names the
+device.
 """
 
 from datetime import datetime
@@ -14,23 +15,10 @@ from popug_cli.identity import keys, tokens
 from popug_cli.identity.rules import MAX_TOKEN_LIFETIME, lower_username
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
-from popug_cli.messages.base import Id
 from popug_cli.messages.identity import User
 
 AUDIENCE = "popug-device"
 LIFETIME = MAX_TOKEN_LIFETIME
-
-
-class DeviceClaims(msgspec.Struct, frozen=True, kw_only=True):
-    """Claims of a device token. Times are whole seconds since 1970; `sub` is a user id and `jti` the device's id."""
-
-    iss: str
-    aud: str
-    iat: int
-    exp: int
-    sub: Id
-    jti: Id
-    username: Id
 
 
 def issue(context: Context, user: User, device_id: str | None) -> str:
@@ -39,7 +27,7 @@ def issue(context: Context, user: User, device_id: str | None) -> str:
     Raise ``key_invalid`` or ``insecure_file``.
     """
     issued_at_seconds = int(context.now.timestamp())
-    claims = DeviceClaims(
+    claims = tokens.CommonClaims(
         iss=tokens.issuer_of(context.home_id),
         aud=AUDIENCE,
         iat=issued_at_seconds,
@@ -57,7 +45,7 @@ def known_device(device_token: str | None, username: str, home: Home, home_id: s
         return None
     try:
         payload = tokens.signed_payload(device_token, partial(keys.public_key, home))
-        claims = msgspec.json.decode(payload, type=DeviceClaims)
+        claims = msgspec.json.decode(payload, type=tokens.CommonClaims)
     except (PopugError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
     is_valid = (

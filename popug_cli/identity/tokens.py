@@ -25,8 +25,8 @@ AUDIENCE = "popug"
 TYPE = "JWT"
 
 
-class Claims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Claims of a token. Times are whole seconds since 1970; `sub` is a user id and `jti` the token's id."""
+class CommonClaims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Claims of every token. Times are whole seconds since 1970; `sub` is a user id and `jti` the token's id."""
 
     iss: str
     aud: str
@@ -35,6 +35,11 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     sub: Id
     jti: Id
     username: Id
+
+
+class Claims(CommonClaims, frozen=True, omit_defaults=True, kw_only=True):
+    """Claims of the token of a login or of a machine."""
+
     role: Role
     scope: str | None = None
 

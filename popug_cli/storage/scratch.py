@@ -7,19 +7,15 @@ from popug_cli.storage.disk_counter import temporary_directory
 from popug_cli.storage.sqlite import SqliteDatabase
 
 
-def open_scratch_database() -> "ScratchDatabase":
-    """Return an empty database; nothing of it remains, even after a kill."""
-    return ScratchDatabase()
-
-
 class ScratchDatabase(SqliteDatabase):
     """SQLite's temporary database: it moves from memory to an unnamed file when it outgrows its cache.
 
-    If no directory for temporary files is usable, it stays in memory. It has one connection, which holds its content.
+    If no directory for temporary files is usable, it stays in memory. It has one connection, which holds its content;
+    nothing of it remains, even after a kill.
     """
 
     def __init__(self) -> None:
-        super().__init__(temporary_directory() / "popug-scratch", 1, lambda: None, is_synced=False)
+        super().__init__(temporary_directory() / "popug-scratch")
         self._is_open = False
 
     def _connect(self) -> sqlite3.Connection:

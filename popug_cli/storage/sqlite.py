@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -38,31 +39,22 @@ PRAGMAS = (
 )
 
 
-def open_database(
-    file: Path, *, threads: int = 1, is_synced: bool = True, while_waiting: Callable[[], None] = lambda: None
-) -> "SqliteDatabase":
-    """Return the database in an existing file, with the settings that make acknowledged commits durable.
-
-    It keeps a connection open for each of ``threads`` threads; they share the memory for the cache. ``while_waiting``
-    is called several times a second while a write transaction waits for its lock; an exception from it ends the wait.
-    Without ``is_synced``, a power cut may damage the file.
-    """
-    return SqliteDatabase(file, threads, while_waiting, is_synced=is_synced)
-
-
 class NotUtf8Error(TextNotUtf8Error, sqlite3.OperationalError):
     """A text in a SQLite file is not UTF-8."""
 
 
 class SqliteDatabase(Database):
-    """A SQLite file, and a pool of idle connections to it."""
+    """An existing SQLite file with the settings that make acknowledged commits durable, and a pool of idle connections.
 
-    def __init__(self, path: Path, threads: int, while_waiting: Callable[[], None], *, is_synced: bool) -> None:
+    It keeps a connection open for each of ``threads`` threads; they share the memory for the cache. ``while_waiting``
+    is called several times a second while a write transaction waits for its lock; an exception from it ends the wait.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1, while_waiting: Callable[[], None] = lambda: None) -> None:
         self.path = path
         self.identity = file_id.file_id(path)
         self.while_waiting = while_waiting
         self._threads = threads
-        self._is_synced = is_synced
         self._idle: list[sqlite3.Connection] = []  # ``append`` and ``pop`` of a list are atomic
 
     @contextmanager
@@ -72,7 +64,10 @@ class SqliteDatabase(Database):
         Raise the errors of ``storage.errors``.
         """
         with translate_errors(self.path), treat_garbage_as_corruption(self.path):
-            driver = self._idle.pop() if self._idle else self._connect()
+            try:
+                driver = self._idle.pop()
+            except IndexError:  # another thread may take the last one between a look and ``pop``
+                driver = self._connect()
             try:
                 yield SqliteConnection(self, driver, writes=writes)
             except BaseException as error:
@@ -85,8 +80,8 @@ class SqliteDatabase(Database):
 
     def ignoring_stop_requests(self) -> "SqliteDatabase":
         """Return the same database, but its write transactions keep waiting for the lock after a stop request."""
-        uninterrupted = SqliteDatabase(self.path, self._threads, lambda: None, is_synced=self._is_synced)
-        uninterrupted.identity, uninterrupted._idle = self.identity, self._idle
+        uninterrupted = copy(self)  # with the same pool
+        uninterrupted.while_waiting = lambda: None
         return uninterrupted
 
     def close(self) -> None:
@@ -99,8 +94,6 @@ class SqliteDatabase(Database):
         driver = connect(self.path)
         if self._threads > 1:
             driver.execute(f"PRAGMA cache_size=-{SHARED_CACHE_KIB // self._threads}")
-        if not self._is_synced:
-            driver.execute("PRAGMA synchronous=OFF")
         return driver
 
     def _release(self, driver: sqlite3.Connection) -> None:

@@ -14,7 +14,7 @@ MAX_CACHED_LISTS = 64
 def assignable(context: Context) -> list[str]:
     """Return the ids of the users who are assignable now, in ascending order."""
     statement = "SELECT user_id FROM tasks_people WHERE assignable = 1 ORDER BY user_id"
-    return list(context.connection.column(statement))
+    return context.connection.column(statement)
 
 
 def assignable_as_of(context: Context, position: int) -> list[str]:
@@ -24,7 +24,7 @@ def assignable_as_of(context: Context, position: int) -> list[str]:
         " max(from_position) FROM tasks_people_history WHERE user_id = history.user_id AND from_position <= :position)"
         " ORDER BY user_id"
     )
-    return list(context.connection.column(statement, position=position))
+    return context.connection.column(statement, position=position)
 
 
 class Candidates:
@@ -33,7 +33,7 @@ class Candidates:
     def __init__(self, context: Context) -> None:
         self._context = context
         statement = "SELECT DISTINCT from_position FROM tasks_people_history ORDER BY from_position"
-        self._changes = list(context.connection.column(statement))
+        self._changes = context.connection.column(statement)
         self._candidates_by_change: dict[int, list[str]] = {}
 
     def last_change(self, position: int) -> int:

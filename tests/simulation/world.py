@@ -1,6 +1,7 @@
 """A company that runs a plan and is checked after every step."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -24,7 +25,7 @@ from popug_cli.messages.bus import RetryDeadLetters
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.tasks import CompleteTask
 from popug_cli.storage.port import Connection, Database
-from popug_cli.storage.sqlite import open_database
+from popug_cli.storage.sqlite import SqliteDatabase
 from tests.simulation import patches
 from tests.simulation.chance import NamedChance
 from tests.simulation.injected_faults import Crash, CutShort, Disturbances
@@ -52,8 +53,17 @@ class Did(NamedTuple):
     message: Message[Any]
 
 
+class UnsyncedDatabase(SqliteDatabase):
+    """A company's database without syncs, because this simulation does not test durability."""
+
+    def _connect(self) -> sqlite3.Connection:
+        driver = super()._connect()
+        driver.execute("PRAGMA synchronous=OFF")
+        return driver
+
+
 class WorldDatabase(Database):
-    """A company's database, without syncs, whose write transactions meet the world's faults."""
+    """A company's database whose write transactions meet the world's faults."""
 
     def __init__(self, undisturbed: Database, world: "World") -> None:
         self.path = undisturbed.path
@@ -84,7 +94,7 @@ class WatchedLocal(LocalBackend):
     def runtime(self) -> Runtime:
         """Return the open company, whose transactions and draws are the world's."""
         runtime = super().runtime
-        database = WorldDatabase(open_database(self.home.database, is_synced=False), self.world)
+        database = WorldDatabase(UnsyncedDatabase(self.home.database), self.world)
         return replace(runtime, database=database, draws=self.world)
 
     def write(self, message: Message[Any], principal: Principal, work: Callable[[Context], Any]) -> Any:

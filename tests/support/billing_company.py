@@ -132,7 +132,7 @@ class BillingCompany:
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
         with self.runtime.reading(OPERATOR) as context:
-            return [dict(row) for row in context.connection.records(statement)]
+            return context.connection.records(statement)
 
     def execute(self, statement: str) -> None:
         with self.runtime.writing(OPERATOR) as context:

@@ -54,7 +54,7 @@ class BusFixture:
 
     def rows(self, statement: str) -> list[dict[str, object]]:
         with self.runtime.reading(OPERATOR) as context:
-            return [dict(row) for row in context.connection.records(statement)]
+            return context.connection.records(statement)
 
     def execute(self, statement: str) -> None:
         with self.runtime.writing(OPERATOR) as context:

@@ -60,7 +60,7 @@ class MailCompany:
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
         with self.backend.runtime.reading(OPERATOR) as context:
-            return [dict(row) for row in context.connection.records(statement)]
+            return context.connection.records(statement)
 
     def execute(self, statement: str) -> None:
         with self.backend.runtime.writing(OPERATOR) as context:

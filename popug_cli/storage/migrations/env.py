@@ -6,9 +6,9 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import NullPool
 
-from popug_cli.storage.sqlite import SqliteConnection, connect, open_database
+from popug_cli.storage.sqlite import SqliteConnection, SqliteDatabase, connect
 
-database = open_database(context.config.attributes["database"])
+database = SqliteDatabase(context.config.attributes["database"])
 
 
 def port_to(connection: Connection) -> SqliteConnection:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
@@ -89,6 +90,17 @@ class DriverContract:
             order.append("first")
         thread.join(PATIENCE_SECONDS)
         assert order == ["first", "second"]
+
+    def test_threads_share_one_database(self, database: Database) -> None:
+        with self.writing(database) as connection:
+            connection.execute("INSERT INTO sums (name, cents) VALUES ('a', 0)")
+
+        def read(_: int) -> Any:
+            with database.transaction(writes=False) as reader:
+                return reader.scalar("SELECT cents FROM sums")
+
+        with ThreadPoolExecutor(16) as threads:
+            assert [*threads.map(read, range(2_000))] == [0] * 2_000
 
     def test_eight_processes_lose_no_write(self, database: Database) -> None:
         with self.writing(database) as connection:

@@ -13,7 +13,7 @@ from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.mail import MailSent, SendMail
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.storage.port import BULK_ROW_COUNTS, Connection
-from popug_cli.storage.sqlite import open_database
+from popug_cli.storage.sqlite import SqliteDatabase
 from tests.support.company import InProcess
 
 MANY = 2 * max(BULK_ROW_COUNTS) + sum(BULK_ROW_COUNTS) + 7
@@ -25,7 +25,7 @@ MOVE = "UPDATE sums SET cents = cents + move.column2 FROM (VALUES (?, ?)) AS mov
 def sums(tmp_path: Path) -> Iterator[Connection]:
     file = tmp_path / "sums.db"
     file.touch()
-    with open_database(file).connection(writes=True) as connection:
+    with SqliteDatabase(file).connection(writes=True) as connection:
         connection.execute("CREATE TABLE sums (name TEXT PRIMARY KEY, cents INTEGER CHECK (cents < 5000))")
         yield connection
 

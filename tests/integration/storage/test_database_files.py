@@ -13,7 +13,7 @@ import pytest
 from popug_cli.bus.log import SELECT_LINK, SELECT_NEWEST_LINK
 from popug_cli.messages.identity import SetEmail
 from popug_cli.messages.tasks import AddTask
-from popug_cli.storage.sqlite import open_database
+from popug_cli.storage.sqlite import SqliteDatabase
 from popug_cli.storage.wal_check import DatabaseFiles
 from tests.support.company import InProcess, SeededChance
 from tests.support.running_server import RunningServer, create_home
@@ -162,7 +162,7 @@ def test_missing_side_files_refused(tmp_path: Path) -> None:
     company.backend.close()
     with pytest.raises(FileNotFoundError):
         DatabaseFiles(
-            open_database(tmp_path / "home" / "popug.db"),
+            SqliteDatabase(tmp_path / "home" / "popug.db"),
             select_newest_link=SELECT_NEWEST_LINK,
             select_link=SELECT_LINK,
         )

@@ -8,7 +8,7 @@ import pytest
 from popug_cli.kernel.home import Home
 from popug_cli.storage import migrate
 from popug_cli.storage.port import Database
-from popug_cli.storage.sqlite import open_database
+from popug_cli.storage.sqlite import SqliteDatabase
 from tests.integration.storage.contract import DriverContract, count_up
 
 __all__ = ["count_up", "open_again"]
@@ -16,7 +16,7 @@ __all__ = ["count_up", "open_again"]
 
 def open_again(place: str) -> Database:
     """Open the database of that path in a subprocess."""
-    return open_database(Path(place))
+    return SqliteDatabase(Path(place))
 
 
 class TestSqlite(DriverContract):
@@ -27,7 +27,7 @@ class TestSqlite(DriverContract):
         home = Home(tmp_path / "home")
         migrate.create(home)
         self.place = str(home.database)
-        database = open_database(home.database)
+        database = SqliteDatabase(home.database)
         with database.transaction(writes=True) as connection:
             connection.execute("CREATE TABLE sums (name TEXT PRIMARY KEY, cents INTEGER CHECK (cents < 5000)) STRICT")
         yield database

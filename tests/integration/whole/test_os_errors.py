@@ -174,7 +174,7 @@ def test_doctor_without_disk_space_for_replay_is_unavailable(tmp_path: Path, mon
     def full(*_: object, **__: object) -> None:
         raise disk_full(tmp_path)
 
-    monkeypatch.setattr(rebuild, "open_scratch_database", full)
+    monkeypatch.setattr(rebuild, "ScratchDatabase", full)
     for perform in (lambda: company.backend.perform(CheckHealth()), lambda: company.backend.perform(BackUp())):
         with pytest.raises(Unavailable) as refusal:
             perform()
