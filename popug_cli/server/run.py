@@ -22,7 +22,7 @@ from popug_cli.app import LocalBackend
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.log import ACCESS_LOG, LOG, WarnOnce, log_failed_request
+from popug_cli.kernel.log import ACCESS_LOG, LOG, WarnOnce, log_error, log_failed_request
 from popug_cli.kernel.progress import Progress
 from popug_cli.platform.files import OWNER_ONLY_FILE
 from popug_cli.server import routes, sockets, systemd
@@ -241,7 +241,7 @@ def _exit_now(stack: ExitStack, error: PopugError | None) -> None:
     """Exit although threads are still working; their open transactions are rolled back at the next start."""
     stack.pop_all()
     if error is not None:
-        LOG.error(f"{error.message} {error.hint}")
+        log_error(error)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(error.exit_status if error is not None else 0)
