@@ -14,7 +14,7 @@ from popug_cli.billing.export import day_ends, last_position, lines
 from popug_cli.billing.rules import income_range, statement_range
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
-from popug_cli.messages.base import ACCOUNTING, MAX_ANSWER_ROWS, MAX_OFFSET
+from popug_cli.messages.base import ACCOUNTING, MAX_ANSWER_ROWS, page_bounds
 from popug_cli.messages.billing import (
     Balance,
     DayEnds,
@@ -88,20 +88,18 @@ def get_statement(message: GetStatement, context: Context) -> Statement:
         "as_of": to_rfc3339(as_of) if as_of else None,
     }
     in_order = f"FROM billing_entries entry WHERE {where} ORDER BY entry.business_date, entry.position"
-    offset = min(message.offset, MAX_OFFSET)
+    bounds = page_bounds(message.limit, message.offset)
     skipped = f"SELECT coalesce(sum(cents), 0) FROM (SELECT {sql.SIGNED} AS cents {in_order} LIMIT :offset)"
-    skipped_cents = context.connection.scalar(skipped, **values, offset=offset) if offset else 0
-    limit = min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS)
+    skipped_cents = context.connection.scalar(skipped, **values, offset=bounds["offset"]) if message.offset else 0
     rows = context.connection.records(
         f"SELECT {ENTRY_COLUMNS} FROM billing_entries entry"
         f" LEFT JOIN billing_tasks task ON task.task_id = entry.task_id WHERE {where}"
         " ORDER BY entry.business_date, entry.position LIMIT :limit OFFSET :offset",
         **values,
-        limit=limit,
-        offset=offset,
+        **bounds,
     )
     entries = [*_with_running_balance(rows, opening_cents + skipped_cents)]
-    if len(entries) < limit:  # the last ones of the range
+    if len(entries) < bounds["limit"]:  # the last ones of the range
         closing_cents = entries[-1].balance_cents if entries else opening_cents + skipped_cents
     else:
         change = f"SELECT sum({sql.SIGNED}) FROM billing_entries entry WHERE {where}"

@@ -5,7 +5,7 @@ import msgspec
 from popug_cli.bus.context import Context
 from popug_cli.identity import keys, users
 from popug_cli.kernel.clock import to_rfc3339
-from popug_cli.messages.base import MAX_ANSWER_ROWS, MAX_OFFSET
+from popug_cli.messages.base import page_bounds
 from popug_cli.messages.identity import (
     KeySet,
     ListTokens,
@@ -27,8 +27,7 @@ def who_am_i(message: WhoAmI, context: Context) -> User:
 
 def list_users(message: ListUsers, context: Context) -> Users:
     """Return the users by username, at most ``MAX_ANSWER_ROWS``."""
-    limit = min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS)
-    return Users(users.by_username(context, limit, min(message.offset, MAX_OFFSET)))
+    return Users(users.by_username(context, **page_bounds(message.limit, message.offset)))
 
 
 def show_user(message: ShowUser, context: Context) -> User:
@@ -43,8 +42,7 @@ def list_tokens(message: ListTokens, context: Context) -> Tokens:
         " FROM identity_tokens JOIN identity_users USING (user_id)"
         " WHERE expires_at > :now ORDER BY issued_at DESC, token_id DESC LIMIT :limit OFFSET :offset",
         now=to_rfc3339(context.now),
-        limit=min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS),
-        offset=min(message.offset, MAX_OFFSET),
+        **page_bounds(message.limit, message.offset),
     )
     return Tokens([msgspec.convert(row, TokenLine) for row in rows])
 

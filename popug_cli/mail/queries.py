@@ -7,7 +7,7 @@ import msgspec
 from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import NotFound
 from popug_cli.mail.rules import subject_of, summary_subject_of
-from popug_cli.messages.base import MAX_ANSWER_ROWS, MAX_OFFSET
+from popug_cli.messages.base import page_bounds
 from popug_cli.messages.mail import ListMails, MailDetails, MailKind, MailLine, Mails, ShowMail
 
 SELECT_MAILS = (
@@ -23,9 +23,8 @@ SELECT_ONE_MAIL = f"{SELECT_MAILS} WHERE mail.mail_id = :mail_id"
 
 def list_mails(message: ListMails, context: Context) -> Mails:
     """Return the mails, oldest first and at most ``MAX_ANSWER_ROWS``; only those of `message.status`, if given."""
-    limit = min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS)
-    offset = min(message.offset, MAX_OFFSET)
-    rows = context.connection.records(SELECT_PAGE, status=message.status, limit=limit, offset=offset)
+    bounds = page_bounds(message.limit, message.offset)
+    rows = context.connection.records(SELECT_PAGE, status=message.status, **bounds)
     return Mails([_line(row) for row in rows])
 
 

@@ -42,6 +42,11 @@ EARLIEST_INSTANT = datetime.min.replace(tzinfo=UTC) + timedelta(days=2)  # every
 LATEST_INSTANT = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
 
 
+def page_bounds(limit: int | None, offset: int = 0) -> dict[str, int]:
+    """Return the ``limit`` and ``offset`` that a query uses: at most ``MAX_ANSWER_ROWS`` rows, also without a limit."""
+    return {"limit": min(limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS), "offset": min(offset, MAX_OFFSET)}
+
+
 class Message(msgspec.Struct, Generic[Answer], frozen=True, forbid_unknown_fields=True):
     """A request to a module; ``Answer`` is the type of its result."""
 

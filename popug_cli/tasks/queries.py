@@ -12,7 +12,7 @@ from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.draws import ALGORITHM
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, Unavailable
 from popug_cli.kernel.text import counted
-from popug_cli.messages.base import MAX_ANSWER_ROWS, MAX_OFFSET
+from popug_cli.messages.base import MAX_ANSWER_ROWS, page_bounds
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import (
     ExportTasks,
@@ -64,8 +64,7 @@ def list_tasks(message: ListTasks, context: Context) -> TaskPage:
     where, values = _filter(message, context)
     statement = f"SELECT count(*), sum(task.fee_cents), sum(task.reward_cents) FROM tasks_tasks AS task WHERE {where}"
     [(total, fees_cents, rewards_cents)] = context.connection.select(statement, **values)
-    limit = min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS)
-    values |= {"limit": limit, "offset": min(message.offset, MAX_OFFSET)}
+    values |= page_bounds(message.limit, message.offset)
     tasks = _tasks(f"{where} ORDER BY {_order(message)} LIMIT :limit OFFSET :offset", values, context)
     return TaskPage(tasks, total, fees_cents or 0, rewards_cents or 0)
 

@@ -14,9 +14,8 @@ from popug_cli.cli.commands.money.balance_history import fetch_statement
 from popug_cli.cli.commands.operations import events
 from popug_cli.cli.commands.tasks import task_list
 from popug_cli.cli.pages import fetch_rows
-from popug_cli.identity import queries as identity_queries
 from popug_cli.kernel.errors import InvalidInput
-from popug_cli.mail import queries as mail_queries
+from popug_cli.messages import base as messages
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CloseDay, GetStatement
 from popug_cli.messages.bus import ListEvents
@@ -42,7 +41,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
 @pytest.fixture
 def context(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a context whose answers have at most ``MAX_ROWS`` rows; it counts the requests."""
-    for module in (billing_queries, bus_queries, task_queries, balance_history, events):
+    for module in (messages, billing_queries, bus_queries, task_queries, balance_history, events):
         monkeypatch.setattr(module, "MAX_ANSWER_ROWS", MAX_ROWS)
     context = SimpleNamespace(requests=0)
 
@@ -105,15 +104,11 @@ def test_statement_is_fetched_page_by_page(context: Any, company: InProcess) -> 
 
 
 @pytest.mark.parametrize(
-    ("queries", "message", "field"),
-    [
-        (identity_queries, ListUsers(), "users"),
-        (identity_queries, ListTokens(), "tokens"),
-        (mail_queries, ListMails(), "mails"),
-    ],
+    ("message", "field"),
+    [(ListUsers(), "users"), (ListTokens(), "tokens"), (ListMails(), "mails")],
 )
 def test_list_is_fetched_page_by_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queries: Any, message: Message[Any], field: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: Message[Any], field: str
 ) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha", "worker")
@@ -131,7 +126,7 @@ def test_list_is_fetched_page_by_page(
 
     whole = fetch(message)
     assert whole
-    for module in (queries, pages):
+    for module in (messages, pages):
         monkeypatch.setattr(module, "MAX_ANSWER_ROWS", 1)
     assert fetch_rows(fetch, message) == whole
     assert sizes == [len(whole), *[1] * len(whole), 0]
