@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shlex
 from pathlib import Path
 
 from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
@@ -101,6 +100,8 @@ def owner_note(path: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _take_back(file: str) -> str:
+    import shlex
+
     return f"Take it back with `sudo chown {os.geteuid()} {shlex.quote(file)}`"
 
 

@@ -1,4 +1,4 @@
-"""The sentences that name what a killed process left behind."""
+"""The sentence that names what a killed process left behind."""
 
 from pathlib import Path
 

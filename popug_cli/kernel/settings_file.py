@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,6 +52,8 @@ def read_text(file: Path) -> str:
 
 
 def _not_a_file(file: Path, error: OSError) -> InvalidInput:
+    import shlex
+
     return InvalidInput(
         "invalid_setting",
         f"{file} is {NOT_A_FILE[error.errno or 0]}.",
@@ -64,10 +65,12 @@ def _not_a_file(file: Path, error: OSError) -> InvalidInput:
 
 def parse(file: Path, text: str) -> dict[str, object]:
     """Return the values of a TOML text by their dotted keys; raise ``invalid_setting`` with the line of an error."""
+    if not text:  # most homes have no settings file, and the import takes a millisecond
+        return {}
     import tomllib
 
     try:
-        return _flatten(tomllib.loads(text))
+        return flatten(tomllib.loads(text))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidInput(
             "invalid_setting",
@@ -92,8 +95,9 @@ def line_of(key: str, text: str) -> int | None:
     return None
 
 
-def _flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+def flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Return the values of nested TOML tables by their dotted keys."""
     flat: dict[str, object] = {}
     for name, value in tables.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

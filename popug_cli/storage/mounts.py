@@ -7,7 +7,7 @@ virtual machine or a container, holds it. See
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,10 +46,7 @@ def require_lock_support(home: Path, database: Path) -> None:
 
     A temporary home is accepted anywhere: only the process that creates it opens it.
     """
-    try:
-        mounts = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:  # not Linux, or /proc is not mounted
-        return
+    mounts = _read_mounts() or []
     kinds = (kind_without_locks(os.path.realpath(path), mounts) for path in (home, database))
     kind = next((kind for kind in kinds if kind is not None), None)
     if kind is not None and not (home / TEMP_HOME_MARKER).exists():
@@ -64,20 +61,19 @@ def require_lock_support(home: Path, database: Path) -> None:
 
 def is_mount_point(path: Path) -> bool:
     """Return whether a file system or a part of one is mounted at a path; if so, the path cannot be renamed."""
-    try:
-        mounts = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:  # not Linux, or /proc is not mounted
+    mounts = _read_mounts()
+    if mounts is None:
         return path.is_mount()
-    return os.path.realpath(path) in {mount.mount_point for mount in _parse_mounts(mounts)}
+    return os.path.realpath(path) in {mount.mount_point for mount in mounts}
 
 
-def kind_without_locks(path: str, mounts: str) -> str | None:
+def kind_without_locks(path: str, mounts: Sequence[Mount]) -> str | None:
     """Return the type of the file system that holds an absolute path, or None if its locks are reliable.
 
-    ``mounts`` is the text of ``mountinfo``. The path is resolved as the kernel does: from the root to the nearest mount
-    point on the path, and from that mount to the next. A mount that a later one hides is never reached.
+    The path is resolved as the kernel does: from the root to the nearest mount point on the path, and from that mount
+    to the next. A mount that a later one hides is never reached.
     """
-    containing = [mount for mount in _parse_mounts(mounts) if _contains(mount.mount_point, path)]
+    containing = [mount for mount in mounts if _contains(mount.mount_point, path)]
     mount_ids = {mount.mount_id for mount in containing}
     candidates = [mount for mount in containing if mount.parent_id not in mount_ids - {mount.mount_id}]
     nearest: Mount | None = None
@@ -87,7 +83,17 @@ def kind_without_locks(path: str, mounts: str) -> str | None:
     return nearest.type if nearest is not None and _is_without_locks(nearest) else None
 
 
-def _parse_mounts(text: str) -> Iterator[Mount]:
+def _read_mounts() -> list[Mount] | None:
+    """Return the mounts that this process sees, or None if the system does not show them."""
+    try:
+        text = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:  # not Linux, or /proc is not mounted
+        return None
+    return [*parse_mounts(text)]
+
+
+def parse_mounts(text: str) -> Iterator[Mount]:
+    """Yield the mounts in a text of ``mountinfo``, and skip lines of another form."""
     for line in text.split("\n"):
         mount_fields, separator, super_fields = line.partition(" - ")
         fields = mount_fields.split(" ")

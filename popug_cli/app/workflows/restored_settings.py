@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from popug_cli.kernel import settings_file
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home
 from popug_cli.messages.company import SettingDifference
@@ -76,7 +77,7 @@ def _parse(file: Path) -> dict[str, Any]:
 
 
 def _differences(own: Mapping[str, Any], backup: Mapping[str, Any], *, keeps_mail: bool) -> list[SettingDifference]:
-    own_values, backup_values = _flatten(own), _flatten(backup)
+    own_values, backup_values = _shown_values(own), _shown_values(backup)
     return [
         SettingDifference(
             key,
@@ -89,15 +90,12 @@ def _differences(own: Mapping[str, Any], backup: Mapping[str, Any], *, keeps_mai
     ]
 
 
-def _flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | bool]:
-    flat: dict[str, str | int | bool] = {}
-    for name, value in tables.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{key}.")
-        else:
-            flat[key] = value if isinstance(value, str | int | bool) else str(value)
-    return flat
+def _shown_values(tables: Mapping[str, Any]) -> dict[str, str | int | bool]:
+    """Return the values by their dotted keys; those of types that no setting has, such as dates, as text."""
+    return {
+        key: value if isinstance(value, str | int | bool) else str(value)
+        for key, value in settings_file.flatten(tables).items()
+    }
 
 
 def _replace_mail(file: Path, own_mail: Any) -> None:

@@ -5,6 +5,7 @@ import sys
 
 COMPLETE_VARIABLE = "_POPUG_COMPLETE"
 COMPLETION_OPTIONS = ("--show-completion", "--install-completion")
+FORMAT_OPTIONS = ("--json", "--plain")
 
 
 def try_answer(arguments: list[str]) -> int | None:
@@ -19,8 +20,9 @@ def try_answer(arguments: list[str]) -> int | None:
 
         sys.stdout.write(f"{version_line()}\n")
         return 0
-    if arguments and arguments[0].partition("=")[0] in COMPLETION_OPTIONS:
-        return _answer_completion_option(arguments)
+    words = [word for word in arguments if word not in FORMAT_OPTIONS]  # a script has one format
+    if words and words[0].partition("=")[0] in COMPLETION_OPTIONS:
+        return _answer_completion_option(words)
     if _asks_for_help(arguments):
         from popug_cli.cli.help.surface import parse
 

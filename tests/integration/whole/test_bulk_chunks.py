@@ -152,8 +152,8 @@ def test_all_tasks_of_a_deactivated_user_are_reassigned(company: InProcess) -> N
 def test_full_disk_while_counting_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     connect = sqlite3.connect
 
-    def small(place: str, isolation_level: None) -> sqlite3.Connection:
-        connection = connect(place, isolation_level=isolation_level)
+    def small(place: str, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(place, **options)
         connection.execute("PRAGMA max_page_count = 5")
         return connection
 

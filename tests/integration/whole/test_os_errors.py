@@ -29,7 +29,7 @@ from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask
 from popug_cli.storage import backup_file, backup_reader
 from popug_cli.storage.heartbeat import record
-from popug_cli.storage.mounts import kind_without_locks
+from popug_cli.storage.mounts import kind_without_locks, parse_mounts
 from tests.support.company import InProcess
 from tests.support.error_checks import refused
 
@@ -164,7 +164,7 @@ def test_unwritable_file_is_the_systems_or_callers_error(number: int, code: str)
 
 @pytest.mark.parametrize("odd", ["\v", "\r", "\x1c", "\x85", "\u2028"])
 def test_mount_point_with_an_odd_end_of_line_is_one_line(odd: str) -> None:
-    mounts = f"30 1 0:1 / /m/a{odd}b rw - fuse.bindfs src rw\n"
+    mounts = [*parse_mounts(f"30 1 0:1 / /m/a{odd}b rw - fuse.bindfs src rw\n")]
     assert kind_without_locks(f"/m/a{odd}b/home", mounts) == "fuse.bindfs"
 
 
