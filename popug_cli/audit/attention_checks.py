@@ -11,6 +11,7 @@ from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import counted
 from popug_cli.mail.outbox import count_failed, count_unsent, stuck_error
+from popug_cli.mail.setting_checks import check_sender
 from popug_cli.messages.company import Check
 from popug_cli.storage.heartbeat import SCHEDULER, last_recorded
 
@@ -52,8 +53,6 @@ def unsent_mail(context: Context) -> Check:
 
 
 def _mail_error(context: Context) -> str | None:
-    from popug_cli.mail.payslip import check_sender
-
     try:
         check_sender(context.settings.text("mail.from"))
     except InvalidInput as error:

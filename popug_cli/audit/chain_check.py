@@ -5,7 +5,6 @@ from hashlib import sha256
 from itertools import islice
 
 from popug_cli.audit.missing_links import own_unlinked
-from popug_cli.audit.reading import stream_rows
 from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
 from popug_cli.bus.context import Context
 from popug_cli.bus.hash_chain import GENESIS_HASH
@@ -60,7 +59,7 @@ class _Events:
 
     def __init__(self, context: Context) -> None:
         statement = "SELECT sequence, CAST(envelope AS BLOB) FROM bus_log ORDER BY sequence"
-        self._rows = stream_rows(context, statement)
+        self._rows = context.connection.stream(statement)
         self._next = next(self._rows, None)
         self._context, self._end = context, context.position
 
@@ -90,4 +89,4 @@ def _format_positions(positions: list[int]) -> str:
 
 
 def _links(context: Context) -> Iterator[Link]:
-    return stream_rows(context, "SELECT last_sequence, first_sequence, hash FROM bus_links ORDER BY last_sequence")
+    return context.connection.stream("SELECT last_sequence, first_sequence, hash FROM bus_links ORDER BY last_sequence")

@@ -7,7 +7,7 @@ user or task is not compared.
 from itertools import islice, zip_longest
 from typing import NamedTuple
 
-from popug_cli.audit.reading import normalize_time, read_events, stream_rows
+from popug_cli.audit.reading import normalize_time, read_events
 from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
 from popug_cli.audit.sql_invariants import IS_COMPLETED, Invariant
 from popug_cli.bus.context import Context
@@ -110,8 +110,8 @@ class CreatedTask(NamedTuple):
 def tasks_as_created(context: Context) -> Check:
     """Check that the stored tasks are those of the ``task_created`` events, except events without a link."""
     unlinked = set(unlinked_positions(context))
-    stored = stream_rows(
-        context, "SELECT number, task_id, title, jira_id, creator_id, created_at FROM tasks_tasks ORDER BY number"
+    stored = context.connection.stream(
+        "SELECT number, task_id, title, jira_id, creator_id, created_at FROM tasks_tasks ORDER BY number"
     )
     published = (
         CreatedTask(

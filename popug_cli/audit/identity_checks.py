@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from popug_cli.audit.reading import normalize_time, stream_rows
+from popug_cli.audit.reading import normalize_time
 from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import ENVELOPE, IS_RARE
@@ -65,7 +65,7 @@ def users_match_events(context: Context) -> Check:
     """Check that the users are those of the events, with their addresses, roles, activity and passwords."""
     published, unmatched = _published_users(context), 0
     violations, stored_ids = [], set()
-    for user_id, username, *values, password_hash in stream_rows(context, SELECT_USERS):
+    for user_id, username, *values, password_hash in context.connection.stream(SELECT_USERS):
         stored_ids.add(user_id)
         user = published.get(user_id)
         if user is None:
@@ -163,7 +163,7 @@ def _published_tokens(context: Context) -> dict[str, PublishedToken]:
 
 def _wrong_tokens(context: Context, published: dict[str, PublishedToken]) -> Iterator[str]:
     stored_ids = set()
-    for token_id, *values, revoked_at in stream_rows(context, SELECT_TOKENS):
+    for token_id, *values, revoked_at in context.connection.stream(SELECT_TOKENS):
         stored_ids.add(token_id)
         token = published.get(token_id)
         if token is None:
@@ -183,7 +183,7 @@ def _own_events(context: Context, kinds: tuple[type[Event], ...]) -> Iterator[Ev
         f"SELECT sequence, type, {ENVELOPE} FROM bus_log WHERE type IN ({','.join('?' * len(decoders))})"
         f" AND {IS_RARE} ORDER BY +sequence"
     )
-    for sequence, type_, envelope in stream_rows(context, statement, tuple(decoders)):
+    for sequence, type_, envelope in context.connection.stream(statement, *decoders):
         if sequence not in unlinked:
             try:
                 yield decoders[type_](envelope)

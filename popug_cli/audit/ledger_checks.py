@@ -6,7 +6,7 @@ from functools import cache
 from itertools import islice, zip_longest
 
 from popug_cli.analytics.consumers import CONSUMER as ANALYTICS
-from popug_cli.audit.reading import CheckedEvent, normalize_time, read_events, stream_rows
+from popug_cli.audit.reading import CheckedEvent, normalize_time, read_events
 from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, replay_into
 from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
 from popug_cli.billing.consumers import CONSUMER as BILLING
@@ -86,7 +86,7 @@ def read_models(context: Context) -> Check:
 
 def _entry_mismatches(context: Context) -> Iterator[str]:
     columns = ", ".join(ENTRY_FIELDS).replace("user_id", "employee_id")
-    stored = stream_rows(context, f"SELECT {columns} FROM billing_entries ORDER BY position")
+    stored = context.connection.stream(f"SELECT {columns} FROM billing_entries ORDER BY position")
     for entry, posted in zip_longest(stored, _posted_entries(context)):
         if entry != posted:
             yield f"entry {(entry or posted or UNREADABLE_ENTRY)[0]} ({_differing_fields(entry, posted)})"
@@ -136,7 +136,9 @@ def _wrong_causes(context: Context) -> Iterator[str]:
 
     A correction must occur when it is recorded, because its cause is the earlier event of the wrong entry.
     """
-    for entry_id, kind, expected_type, cause_type, occurred_at, caused_at in stream_rows(context, SELECT_WRONG_CAUSES):
+    for entry_id, kind, expected_type, cause_type, occurred_at, caused_at in context.connection.stream(
+        SELECT_WRONG_CAUSES
+    ):
         if cause_type != expected_type:
             yield f"entry {entry_id} (a {kind} caused by {cause_type or 'no event in the log'})"
         elif occurred_at != normalize_time(str(caused_at)):

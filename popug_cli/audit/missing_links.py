@@ -6,7 +6,6 @@ event with such a row lost its link. An event that another program inserted has 
 
 from collections.abc import Iterator
 
-from popug_cli.audit.reading import stream_rows
 from popug_cli.bus.context import Context
 
 # The row that popug writes in the same transaction as the event, by type.
@@ -39,7 +38,6 @@ def own_unlinked(context: Context, unlinked: list[int]) -> Iterator[int]:
     """Yield the unlinked positions whose event popug itself wrote and no linked event repeats."""
     unlinked_positions = set(unlinked)
     for sequence in unlinked:
-        if any(stream_rows(context, SELECT_WITNESS, (sequence,))):
-            same_events = {position for (position,) in stream_rows(context, SELECT_SAME_EVENTS, (sequence,))}
-            if same_events <= unlinked_positions:
-                yield sequence
+        has_witness = context.connection.select_one(SELECT_WITNESS, sequence) is not None
+        if has_witness and unlinked_positions.issuperset(context.connection.column(SELECT_SAME_EVENTS, sequence)):
+            yield sequence

@@ -1,8 +1,8 @@
-"""Fast readers of very many rows and events: the general decoder of envelopes takes far longer."""
+"""A fast reader of very many events: the general decoder of envelopes takes far longer."""
 
 from collections.abc import Iterator
 from functools import cache, lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -23,14 +23,6 @@ class CheckedEvent(msgspec.Struct, Generic[E], frozen=True):
     causationid: str | None = None
 
 
-def stream_rows(context: Context, statement: str, parameters: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Return the rows of a statement with ``?`` placeholders, read in the context's transaction.
-
-    Rows are fetched while the caller iterates, so that only a few are in memory at a time.
-    """
-    return context.connection.stream(statement, *parameters)
-
-
 @lru_cache(maxsize=1024)
 def normalize_time(instant: str) -> str:
     """Normalize a timestamp to the stored format; return any other text unchanged."""
@@ -48,7 +40,7 @@ def read_events(context: Context, kind: type[E]) -> Iterator[tuple[int, CheckedE
     read = _decoder(kind).decode
     rest = "ORDER BY sequence" if kind.TYPE in FREQUENT_TYPES else f"AND {IS_RARE} ORDER BY +sequence"
     statement = f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE type = ? {rest}"
-    for sequence, envelope in stream_rows(context, statement, (kind.TYPE,)):
+    for sequence, envelope in context.connection.stream(statement, kind.TYPE):
         try:
             yield sequence, read(envelope)
         except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -1,6 +1,7 @@
 """The backends of one command: the home in this process, and the server that serves it."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,7 +10,7 @@ from popug_cli.cli.output.screen import Screen
 from popug_cli.cli.state import session_file
 from popug_cli.kernel import leftovers
 from popug_cli.kernel.errors import NotAuthenticated, NotFound, PopugError
-from popug_cli.kernel.home import NOWHERE, Home, home_not_named
+from popug_cli.kernel.home import Home
 from popug_cli.kernel.jwt_payload import read_unverified_claim
 from popug_cli.messages.base import DECLARATIONS, Access, Message
 
@@ -24,37 +25,34 @@ Answer = TypeVar("Answer")
 class Backends:
     """Perform the messages of one command, in this process or on a server.
 
+    ``find_home`` returns the home or raises ``no_home_directory``: no home is needed if a server performs all messages.
     ``server`` is the value of ``--server``. A program that runs commands itself, such as the demo, passes ``token`` and
     ``given_backend``, an open backend that performs all messages.
     """
 
     def __init__(
         self,
-        home: Home,
+        find_home: Callable[[], Home],
         screen: Screen,
         *,
         server: str | None = None,
         token: str | None = None,
         given_backend: Any = None,
     ) -> None:
-        self.home = home
+        self._find_home = find_home
         self._screen = screen
         self._server_option = server
         self._token = token
         self._given_backend = given_backend
+        self._has_cleared_leftovers = False
 
     @cached_property
     def local(self) -> "LocalBackend":
-        """The home in this process; it performs the operator's messages and, without a server, all others.
-
-        Raise ``no_home_directory``.
-        """
+        """The home in this process; it performs the operator's messages and, without a server, all others."""
         from popug_cli.app.local_backend import LocalBackend
 
-        if self.home.root == NOWHERE:
-            raise home_not_named()
         return self._given_backend or LocalBackend(
-            self.home, warn=self._screen.printer.warn, progress=self._screen.progress
+            self._find_home(), warn=self._screen.printer.warn, progress=self._screen.progress
         )
 
     @cached_property
@@ -67,7 +65,7 @@ class Backends:
         if url := self.server_url:
             return connect_to_url(url, self._screen.printer.warn, self._screen.progress)
         warn, progress = self._screen.printer.warn, self._screen.progress
-        return find_local_server(self.home, warn, progress, on_distrust=self._warn_unless_json)
+        return find_local_server(self._find_home(), warn, progress, on_distrust=self._warn_unless_json)
 
     @property
     def active(self) -> "Backend":
@@ -83,7 +81,7 @@ class Backends:
     def session_key(self) -> Home | str:
         """The key of the login in the session file: the home, or the address of the server named by the user."""
         remote = self.remote if self.server_url else None
-        return remote.address.url if remote else self.home
+        return remote.address.url if remote else self._find_home()
 
     @property
     def token(self) -> str | None:
@@ -114,7 +112,7 @@ class Backends:
                 raise
             from popug_cli.cli.help.suggestions import with_username_suggestions
 
-            raise with_username_suggestions(error, self.home, token or self.token) from error
+            raise with_username_suggestions(error, self._find_home(), token or self.token) from error
         except NotAuthenticated as error:
             error.hint = self._hint_for_token(self._hint_with_server(error.hint))
             raise
@@ -130,8 +128,11 @@ class Backends:
         vars(self).pop("remote", None)
 
     def _clear_session_leftovers(self) -> None:
-        """Remove what killed logins left next to the session file, and name it in a warning."""
-        for file in [] if self._token else session_file.clear_leftovers():
+        """Remove what killed logins left next to the session file, and name it in a warning; once for each command."""
+        if self._token or self._has_cleared_leftovers:
+            return
+        self._has_cleared_leftovers = True
+        for file in session_file.clear_leftovers():
             self._screen.printer.warn(leftovers.removed(file))
 
     def _hint_with_server(self, hint: str) -> str:
@@ -151,7 +152,8 @@ class Backends:
     def _warn_about_server(self) -> None:
         """Warn that an operator's command ignores ``--server``: it works on the home's own files."""
         if self._server_option:
-            self._warn_unless_json(f"This works on the home {self.home.root} of this machine, never over a server.")
+            root = self._find_home().root
+            self._warn_unless_json(f"This works on the home {root} of this machine, never over a server.")
 
     def _warn_unless_json(self, sentence: str) -> None:
         """Print a warning, except with ``--json``, whose stderr holds only the error."""

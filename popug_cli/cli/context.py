@@ -1,9 +1,8 @@
 """The context of a command: the common options, its backends and its screen."""
 
 import inspect
-import os
 from collections.abc import Callable
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -13,10 +12,7 @@ import typer
 from popug_cli.cli.backends import Backends
 from popug_cli.cli.output.printer import Printer
 from popug_cli.cli.output.screen import Screen
-from popug_cli.kernel.errors import InvalidInput
-from popug_cli.kernel.home import NOWHERE, Home, find_home
-
-WITHOUT_HOME = frozenset({"demo", "man"})
+from popug_cli.kernel.home import Home, find_home
 
 HomeOption = Annotated[
     Path | None, typer.Option("--home", metavar="DIR", readable=False, help="The company's directory.")
@@ -55,10 +51,9 @@ class GlobalOptions(msgspec.Struct):
 class CommandContext:
     """The home, the options, the backends and the screen of one command."""
 
-    def __init__(self, home: Home, as_json: bool, options: GlobalOptions | None = None, command_path: str = "") -> None:
-        self.home = home
+    def __init__(self, options: GlobalOptions, *, as_json: bool, command_path: str = "") -> None:
+        self.options = options
         self.as_json = as_json
-        self.options = options or GlobalOptions()
         self.command_path = command_path
         self.printer = self.options.printer
         self.screen = Screen(
@@ -69,8 +64,20 @@ class CommandContext:
             may_continue=lambda: not self.backends.has_scoped_token,
         )
         self.backends = Backends(
-            home, self.screen, server=self.options.server, token=self.options.token, given_backend=self.options.backend
+            lambda: self.home,
+            self.screen,
+            server=self.options.server,
+            token=self.options.token,
+            given_backend=self.options.backend,
         )
+
+    @cached_property
+    def home(self) -> Home:
+        """The home of the company on this machine; raise ``no_home_directory``.
+
+        A command that needs none works for an account without a home directory.
+        """
+        return find_home(self.options.home)
 
 
 def command(group: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -121,7 +128,7 @@ def _with_context(function: Callable[..., None]) -> Callable[..., None]:
         as_json = as_json or options.as_json
         if context.invoked_subcommand is None:
             command_path = context.command_path.partition(" ")[2]
-            command_context = CommandContext(_home(options, command_path), as_json, options, command_path)
+            command_context = CommandContext(options, as_json=as_json, command_path=command_path)
             try:
                 function(command_context, **arguments)
             finally:
@@ -145,16 +152,3 @@ def _with_context(function: Callable[..., None]) -> Callable[..., None]:
     run_with_context.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del run_with_context.__wrapped__  # else Typer reads the annotations of the wrapped function
     return run_with_context
-
-
-def _home(options: GlobalOptions, command_path: str) -> Home:
-    """Return the home, or ``NOWHERE`` if there is none and the command needs none or a server is named.
-
-    Raise ``no_home_directory``.
-    """
-    try:
-        return find_home(options.home)
-    except InvalidInput:
-        if command_path in WITHOUT_HOME or options.server or os.environ.get("POPUG_SERVER"):
-            return Home(NOWHERE)
-        raise

@@ -10,7 +10,6 @@ from popug_cli.cli.context import CommandContext, GlobalOptions, HomeOption, Jso
 from popug_cli.cli.help import shell_scripts
 from popug_cli.cli.output.printer import Printer
 from popug_cli.cli.version import version_line
-from popug_cli.kernel.home import find_home
 
 COMMANDS = {  # the first word of each command, and the file that defines it
     "init": "people.auth",
@@ -130,4 +129,4 @@ def _apply_global_options(
     if context.invoked_subcommand is None:
         from popug_cli.cli.commands.start.welcome import welcome
 
-        welcome(CommandContext(find_home(context.obj.home), context.obj.as_json, context.obj))
+        welcome(CommandContext(context.obj, as_json=context.obj.as_json))

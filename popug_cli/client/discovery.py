@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from popug_cli.kernel.home import Home
@@ -33,17 +32,19 @@ def find_local_server(
     A process of another account must not receive passwords. Its socket is not used, and ``on_distrust`` names it.
     """
     path = home.socket
-    if not _exists(path):
+    try:
+        socket_status, home_status = path.lstat(), home.root.stat()
+    except OSError:  # there is no server, or it has just ended
         return None
     from popug_cli.client.address import Address
     from popug_cli.client.http import UntrustedPeerError, connect
     from popug_cli.client.remote_backend import RemoteBackend
 
-    owner = home.root.stat().st_uid
-    if (reason := _distrust_of(path, home.root, owner)) is not None:
+    if (reason := _distrust_of(home, socket_status, home_status)) is not None:
         on_distrust(f"The socket {path} is not used: {reason}.")
         return None
-    address = Address(path=os.fspath(path), trusted_user_ids=frozenset({SUPERUSER, os.geteuid(), owner}))
+    trusted_user_ids = frozenset({SUPERUSER, os.geteuid(), home_status.st_uid})
+    address = Address(path=os.fspath(path), trusted_user_ids=trusted_user_ids)
     try:
         opened_socket = connect(address)
     except UntrustedPeerError as error:
@@ -56,21 +57,13 @@ def find_local_server(
     return RemoteBackend(address, warn=warn, progress=progress, opened=opened_socket)
 
 
-def _exists(path: Path) -> bool:
-    try:
-        path.lstat()
-    except OSError:
-        return False
-    return True
-
-
-def _distrust_of(path: Path, root: Path, owner: int) -> str | None:
+def _distrust_of(home: Home, socket_status: os.stat_result, home_status: os.stat_result) -> str | None:
     """Return why a socket cannot be that of the home's server, or None.
 
     A directory outside the home must be private to this account. In the home, no other account may write.
     """
-    socket_owner = path.lstat().st_uid
-    if socket_owner not in {os.geteuid(), owner}:
-        return f"it belongs to {describe_account(socket_owner)}"
-    is_private = is_private_directory(path.parent) if path.parent != root else not root.stat().st_mode & 0o022
-    return None if is_private else f"other accounts can write to {path.parent}"
+    if socket_status.st_uid not in {os.geteuid(), home_status.st_uid}:
+        return f"it belongs to {describe_account(socket_status.st_uid)}"
+    directory = home.socket.parent
+    is_private = not home_status.st_mode & 0o022 if directory == home.root else is_private_directory(directory)
+    return None if is_private else f"other accounts can write to {directory}"

@@ -13,7 +13,6 @@ from popug_cli.platform import files
 from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, replace_file
 
 MAX_SOCKET_PATH_BYTES = 100
-NOWHERE = Path(os.devnull) / "popug"  # cannot exist
 
 
 class Home(msgspec.Struct, frozen=True):
@@ -93,13 +92,8 @@ def default_home() -> Home:
 
     directory = user_directory(user_data_path)
     if directory is None:
-        raise home_not_named()
+        raise no_home_directory("Name the company's directory with --home DIR or POPUG_HOME.")
     return Home(directory)
-
-
-def home_not_named() -> InvalidInput:
-    """Return the error for an account that has no home directory and names no company's directory."""
-    return no_home_directory("Name the company's directory with --home DIR or POPUG_HOME.")
 
 
 def is_default_home(home: Home) -> bool:

@@ -5,12 +5,10 @@ from datetime import date, datetime
 from typing import NamedTuple
 
 from popug_cli.kernel.calendar import Calendar
-from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import escape_hidden
-from popug_cli.mail.domains import hello_name
 from popug_cli.mail.html import page
-from popug_cli.mail.mime import RenderedMail, render, sender_of
+from popug_cli.mail.mime import RenderedMail, render
 from popug_cli.mail.rules import subject_of
 from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine
 
@@ -52,32 +50,6 @@ def message_of(
         text=_text(payout, username, lines),
         html=_html(payout, username, lines),
     )
-
-
-def check_sender(sender: str) -> None:
-    """Raise ``invalid_setting`` unless `sender` is exactly one address with a domain, in ASCII up to the @."""
-    try:
-        sender_of(sender)
-    except ValueError:
-        raise InvalidInput(
-            "invalid_setting",
-            f"{sender!r} is not a valid mail sender.",
-            hint="Run `popug config set mail.from popug@your.domain`. The part before the @ must be ASCII.",
-            details={"key": "mail.from"},
-        ) from None
-
-
-def check_hello_name(name: str) -> None:
-    """Raise ``invalid_setting`` unless `name` is empty or may be sent in EHLO."""
-    try:
-        hello_name(name, "", "")
-    except ValueError:
-        raise InvalidInput(
-            "invalid_setting",
-            f"{name!r} is not a valid value for mail.smtp_hello_name.",
-            hint="Give a host name with a dot, such as mail.your.domain, or an address such as [192.0.2.7].",
-            details={"key": "mail.smtp_hello_name"},
-        ) from None
 
 
 def text_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:

@@ -14,8 +14,9 @@ from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.text import is_hidden
 from popug_cli.mail.mime import RenderedMail
-from popug_cli.mail.payslip import check_sender, message_of, text_of
+from popug_cli.mail.payslip import message_of, text_of
 from popug_cli.mail.rules import message_id_of
+from popug_cli.mail.setting_checks import check_sender
 from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine, TaskRef
 
 BERLIN = Calendar("Europe/Berlin")

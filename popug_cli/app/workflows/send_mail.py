@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.text import counted
-from popug_cli.mail import outbox, payslip
+from popug_cli.mail import outbox
 from popug_cli.mail.delivery import DeliveryRun, send_batch
 from popug_cli.mail.outbox import ClaimedMail
 from popug_cli.mail.rules import lease_duration
+from popug_cli.mail.setting_checks import check_sender
 from popug_cli.mail.transport import MailTransport, open_transport
 from popug_cli.messages.mail import MailRunResult, SendMail
 from popug_cli.messages.principal import Principal
@@ -90,7 +91,7 @@ def _answer(backend: "LocalBackend", run: DeliveryRun, principal: Principal) -> 
 
 def _deliver(backend: "LocalBackend", principal: Principal, message: SendMail, *, include_not_due: bool) -> DeliveryRun:
     run = DeliveryRun(include_not_due)
-    payslip.check_sender(backend.runtime.settings.text("mail.from"))
+    check_sender(backend.runtime.settings.text("mail.from"))
     with open_transport(backend.runtime.settings, backend.home) as transport:
         backend.write(message, principal, lambda context: _begin(context, message, run))
         while run.waiting and not run.down:

@@ -50,7 +50,7 @@ def set_setting(backend: "LocalBackend", message: SetSetting, principal: Princip
     """
     import tomlkit
 
-    from popug_cli.mail.payslip import check_hello_name, check_sender
+    from popug_cli.mail.setting_checks import check_hello_name, check_sender
 
     setting = find_setting(message.key)
     value = setting.parse(message.value)

@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from popug_cli.kernel.disk_errors import disk_full
 from popug_cli.platform.posix_errors import NO_SPACE
+from popug_cli.platform.temporary import unnamed_file
 
 MAX_TEXTS_IN_MEMORY = 50_000
 Item = tuple[str, int, str]  # key, number, text
@@ -20,7 +21,7 @@ class DiskSorter:
 
     def __init__(self, open_files: ExitStack) -> None:
         self._open_files = open_files
-        self._runs: list[TextIO] = []
+        self._runs: list[BinaryIO] = []
         self._in_memory: list[Item] = []
         self._count = 0
 
@@ -37,10 +38,10 @@ class DiskSorter:
             yield text
 
     def _write_run(self) -> None:
-        run = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 - the stack closes it
+        run = unnamed_file()
         self._open_files.callback(_close, run)
         try:
-            run.writelines(json.dumps(item) + "\n" for item in sorted(self._in_memory))
+            run.writelines(json.dumps(item).encode() + b"\n" for item in sorted(self._in_memory))
             run.flush()
         except OSError as error:
             if error.errno in NO_SPACE:
@@ -50,13 +51,13 @@ class DiskSorter:
         self._in_memory.clear()
 
 
-def _close(run: TextIO) -> None:
+def _close(run: BinaryIO) -> None:
     """Close a temporary file. On a full disk closing fails, too, but the file is deleted anyway."""
     with suppress(OSError):
         run.close()
 
 
-def _read(run: TextIO) -> Iterator[Item]:
+def _read(run: BinaryIO) -> Iterator[Item]:
     run.seek(0)
     for line in run:
         key, number, text = json.loads(line)

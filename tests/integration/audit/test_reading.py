@@ -1,11 +1,10 @@
-"""The audit's reader leaves nothing behind if a check ends early."""
+"""Rows that a check does not read, because it ends early, leave nothing behind."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from popug_cli.audit import reading
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.storage.sqlite import SqliteConnection
 from tests.support.company import InProcess
@@ -16,7 +15,7 @@ def test_unread_rows_report_nothing_after_database_is_closed(tmp_path: Path, mon
     monkeypatch.setattr("sys.unraisablehook", unheard.append)
     company = InProcess(tmp_path / "home")
     with company.backend.runtime.reading(OPERATOR) as context:
-        rows = reading.stream_rows(context, "SELECT 1 UNION ALL SELECT 2")
+        rows = context.connection.stream("SELECT 1 UNION ALL SELECT 2")
         assert next(rows) == (1,)
         assert isinstance(context.connection, SqliteConnection)
         driver = context.connection._driver

@@ -185,6 +185,15 @@ def test_export_larger_than_memory_is_the_same(company: InProcess, monkeypatch: 
 
 def test_full_disk_of_temporary_files_is_reported(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_sorter, "MAX_TEXTS_IN_MEMORY", 7)
-    monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full"))
+    monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full", "wb"))
     with pytest.raises(Unavailable, match=r"^The disk is full \("):
         exported(company, "beancount")
+
+
+def test_export_without_temporary_directory(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container, the root file system may be read-only."""
+    before = exported(company, "hledger")
+    monkeypatch.setattr(disk_sorter, "MAX_TEXTS_IN_MEMORY", 7)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/proc"])
+    assert exported(company, "hledger") == before

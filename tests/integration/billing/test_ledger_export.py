@@ -66,11 +66,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
 
 
 def context_of(backend: Any) -> CommandContext:
-    return CommandContext(
-        backend.company.backend.home,
-        False,
-        GlobalOptions(backend=backend, printer=Printer(io.StringIO(), io.StringIO())),
-    )
+    return CommandContext(GlobalOptions(backend=backend, printer=Printer(io.StringIO(), io.StringIO())), as_json=False)
 
 
 def exported(company: InProcess, format_: str, backend: AsBoss | None = None) -> str:

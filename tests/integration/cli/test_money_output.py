@@ -40,7 +40,7 @@ class Desk:
             now=self.company.backend.now,
         )
         chosen = GlobalOptions(token="any", backend=backend, printer=Printer(out, io.StringIO()))
-        return CommandContext(self.company.backend.home, as_json, chosen), out
+        return CommandContext(chosen, as_json=as_json), out
 
     def screen(self, name: str, command: Any, *arguments: Any, **options: Any) -> str:
         context, out = self.context_of(name)

@@ -120,6 +120,21 @@ def test_no_socket_is_no_server_and_no_warning(tmp_path: Path) -> None:
     assert find(Home(tmp_path)) == (False, [])
 
 
+def test_server_that_just_ended_is_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server removes its socket as soon as the client has seen it."""
+    home, seen = Home(tmp_path), os.lstat
+
+    def remove_after(path: Path, **options: int) -> os.stat_result:
+        status = seen(path, **options)
+        home.socket.unlink()
+        return status
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(home.socket))
+    monkeypatch.setattr(Path, "lstat", remove_after)
+    assert find(home) == (False, [])
+
+
 def test_busy_server_is_checked_when_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the first connection times out, the later one asks for the peer's account as well."""
     home = Home(tmp_path)

@@ -21,7 +21,7 @@ from textual.pilot import Pilot
 
 from popug_cli.cli.commands.start import dashboard as command
 from popug_cli.cli.commands.start import today
-from popug_cli.cli.context import CommandContext
+from popug_cli.cli.context import CommandContext, GlobalOptions
 from popug_cli.cli.main import run
 from popug_cli.client.address import Address
 from popug_cli.client.remote_backend import RemoteBackend
@@ -310,7 +310,7 @@ def test_warning_is_shown_and_not_printed(
 
 
 def test_dashboard_reads_the_restored_file_after_restore(logged_in: InProcess, tmp_path: Path) -> None:
-    way_in = command.ReconnectingBackend(CommandContext(logged_in.backend.home, as_json=False))
+    way_in = command.ReconnectingBackend(CommandContext(GlobalOptions(home=logged_in.root), as_json=False))
     assert way_in(ListTasks()).total == 0
     with closing(sqlite3.connect(logged_in.backend.home.database)) as database:
         database.execute("VACUUM INTO ?", (str(tmp_path / "restored"),))

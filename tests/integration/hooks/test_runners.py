@@ -16,7 +16,7 @@ import pytest
 from popug_cli.app import LocalBackend
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.cli.commands.operations.serve import _background_work as beside_server
-from popug_cli.cli.context import CommandContext
+from popug_cli.cli.context import CommandContext, GlobalOptions
 from popug_cli.cli.main import run as run_popug
 from popug_cli.daemon.hook_loop import HookPoller, run_in_background, run_once
 from popug_cli.kernel.errors import Unavailable
@@ -74,7 +74,7 @@ def test_server_runs_hooks_too(company: InProcess, monkeypatch: pytest.MonkeyPat
     path = hook(company, "task_created", f"{KEEP}; touch done")
     company.clock.instant = datetime.fromtimestamp(path.stat().st_ctime + 1, UTC)
     served_company = ServedCompany(company.backend.home, threads=2)
-    with beside_server(CommandContext(company.backend.home, as_json=True), scheduler=scheduler)(
+    with beside_server(CommandContext(GlobalOptions(home=company.root), as_json=True), scheduler=scheduler)(
         lambda progress: served_company.open_backend(company.warnings.append, progress=progress)
     ):
         add(company, "One")

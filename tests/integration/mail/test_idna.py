@@ -6,7 +6,7 @@ import pytest
 
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.mail.domains import ascii_address, ascii_domain
-from popug_cli.mail.payslip import check_sender
+from popug_cli.mail.setting_checks import check_sender
 from popug_cli.messages.identity import UserEmailChanged
 from tests.support.mail_company import MailCompany, receiver
 from tests.support.mail_program import Popug, popug, post, room

@@ -9,7 +9,6 @@ import pytest
 from popug_cli.cli.context import CommandContext, GlobalOptions
 from popug_cli.cli.input.dates import end_of, start_of
 from popug_cli.kernel.errors import InvalidInput, NotFound
-from popug_cli.kernel.home import Home
 from popug_cli.messages.tasks import AddTask, CompleteTask, ListTasks, StatusFilter, TaskSort
 from tests.support.company import InProcess
 
@@ -95,7 +94,7 @@ def test_typed_times_are_in_the_company_zone(
     company: InProcess, typed: str, first: str, behind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(company.clock, "instant", datetime(2026, 3, 2, 9, 0, tzinfo=UTC))
-    context = CommandContext(Home(company.root), False, GlobalOptions(backend=company.backend))
+    context = CommandContext(GlobalOptions(backend=company.backend), as_json=False)
     assert [f"{instant:%Y-%m-%dT%H:%M}" for instant in (start_of(context, typed), end_of(context, typed))] == [
         first,
         behind,
@@ -105,7 +104,7 @@ def test_typed_times_are_in_the_company_zone(
 @pytest.mark.parametrize("typed", ["25:00", "2026-13-01 10:00", "tomorrow", "", "09:60"])
 def test_invalid_time_is_refused(company: InProcess, typed: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        start_of(CommandContext(Home(company.root), False, GlobalOptions(backend=company.backend)), typed)
+        start_of(CommandContext(GlobalOptions(backend=company.backend), as_json=False), typed)
     assert caught.value.hint
 
 

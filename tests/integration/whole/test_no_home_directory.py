@@ -70,6 +70,7 @@ chmod 755 /mnt
 "$PYTHON" -m popug_cli serve --home home --socket /mnt/popug.sock > served 2>&1 &
 for _ in $(seq 100); do test -S /mnt/popug.sock && break; sleep 0.2; done
 export POPUG_SERVER=unix:///mnt/popug.sock
+popug
 popug whoami
 popug tasks list --all
 popug today
@@ -78,5 +79,5 @@ kill $!
 wait
 """
     found = lines_of(tmp_path, script)
-    assert [line[0].split()[0] for line in found] == ["0", "0", "0", "0", "0", "2"]
+    assert [line[0].split()[0] for line in found] == ["0", "0", "0", "0", "0", "0", "2"]
     assert found[-1][2] == "--home DIR"

@@ -45,25 +45,24 @@ def init(
     password_stdin: Annotated[bool, FromStdin] = False,
 ) -> None:
     """Found a company: create its home, register its first admin and log the admin in."""
+    home = context.home
     session_file.check()
-    if context.home.root.is_file():
+    if home.root.is_file():
         raise InvalidInput(
-            "usage",
-            f"{context.home.root} is a file; a home must be a directory.",
-            hint="Name a directory with --home DIR.",
+            "usage", f"{home.root} is a file; a home must be a directory.", hint="Name a directory with --home DIR."
         )
-    home_owner.check_place(context.home.root)
+    home_owner.check_place(home.root)
     message, zone_name = ask_first_admin(context, admin, email, time_zone, from_stdin=password_stdin)
-    with _saved_login(context, context.home) as save:
+    with _saved_login(context, home) as save:
         context.backends.local.create_company(zone_name, message)
         user = context.backends.perform(message)
         with _after_founding(user):
             save(context.backends.local.perform(LogIn(username=user.username, password=message.password)))
     zone = context.backends.local.calendar.time_zone
     context.screen.show(
-        {"home": str(context.home.root), "time_zone": zone, "admin": user},
+        {"home": str(home.root), "time_zone": zone, "admin": user},
         lambda: [
-            f"Created the company in {context.home.root} (time zone {zone}).",
+            f"Created the company in {home.root} (time zone {zone}).",
             f"{user.username} is its first admin and is logged in.",
             Hint(
                 "Next: `popug user add NAME --email ADDRESS --role worker`, then `popug task add TITLE`;"
@@ -151,12 +150,11 @@ def recover(
 
 @contextmanager
 def _saved_login(context: CommandContext, company: Home | str) -> Iterator[Callable[[Session], None]]:
-    """Reserve disk space for a session token and yield the function that stores it.
+    """Reserve disk space for a session token and yield the function that stores it, and then its device token.
 
     If storing fails anyway, revoke the token and raise ``in_doubt``.
     """
     unsaved_sessions: list[Session] = []
-    sessions: list[Session] = []
     try:
         with session_file.reserve(company) as save_token:
 
@@ -164,12 +162,10 @@ def _saved_login(context: CommandContext, company: Home | str) -> Iterator[Calla
                 unsaved_sessions.append(session)
                 save_token(session.token)
                 unsaved_sessions.clear()
-                sessions.append(session)
+                with suppress(PopugError):  # without a device token the next login counts as one from a new device
+                    session_file.remember_device(company, session.user.username, session.device_token)
 
             yield save
-        for session in sessions:
-            with suppress(PopugError):  # without this proof the next login counts as one from a new device
-                session_file.remember_device(company, session.user.username, session.device_token)
     except Unavailable as error:
         if unsaved_sessions:
             raise _login_not_saved(context, unsaved_sessions[0], error) from error

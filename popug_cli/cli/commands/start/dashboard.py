@@ -69,7 +69,7 @@ def _dashboard_company(context: CommandContext, user: User) -> "Company":
 
     buffer = io.StringIO()
     options = msgspec.structs.replace(context.options, printer=Printer(out=buffer, err=buffer, plain=True))
-    quiet_context = CommandContext(context.home, False, options, context.command_path)
+    quiet_context = CommandContext(options, as_json=False, command_path=context.command_path)
     calendar, only_ascii = quiet_context.backends.active.calendar, context.printer.only_ascii
     return Company(
         ReconnectingBackend(quiet_context), user, calendar, today.describe, partial(_drain_warnings, buffer), only_ascii
