@@ -109,16 +109,16 @@ def test_connection_closed_by_the_server_is_replaced(serve: Serve) -> None:
 
 
 def test_warnings_are_reported(serve: Serve) -> None:
-    told: list[str] = []
-    backend = reach(serve(answer(ADA, Popug_Warnings='["One \\u2026","Two"]')), warn=told.append)
+    warnings: list[str] = []
+    backend = reach(serve(answer(ADA, Popug_Warnings='["One \\u2026","Two"]')), warn=warnings.append)
     backend.perform(QUERY, "t")
-    assert told == ["One …", "Two"]
+    assert warnings == ["One …", "Two"]
 
 
 def test_invalid_warnings_are_ignored(serve: Serve) -> None:
-    told: list[str] = []
-    reach(serve(answer(ADA, Popug_Warnings='{"no": [')), warn=told.append).perform(QUERY, "t")
-    assert told == []
+    warnings: list[str] = []
+    reach(serve(answer(ADA, Popug_Warnings='{"no": [')), warn=warnings.append).perform(QUERY, "t")
+    assert warnings == []
 
 
 def test_zone_is_taken_from_an_answer_without_a_request(serve: Serve) -> None:
@@ -154,9 +154,9 @@ def test_invalid_time_or_unknown_zone_of_server_refused(serve: Serve) -> None:
     ("exit_status", "status"), [(1, 500), (2, 422), (3, 404), (4, 401), (5, 403), (6, 409), (7, 500), (8, 503)]
 )
 def test_refusal_is_raised_with_all_its_fields(serve: Serve, exit_status: int, status: int) -> None:
-    told = problem("some_code", exit_status, status, hint="Do this.", details={"numbers": [1, None], "big": 2**53})
+    reply = problem("some_code", exit_status, status, hint="Do this.", details={"numbers": [1, None], "big": 2**53})
     with pytest.raises(PopugError) as caught:
-        reach(serve(told)).perform(COMMAND, "t")
+        reach(serve(reply)).perform(COMMAND, "t")
     error = caught.value
     assert (error.code, error.exit_status) == ("some_code", exit_status)
     assert (error.message, error.hint, error.details) == ("It is so.", "Do this.", {"numbers": [1, None], "big": 2**53})
