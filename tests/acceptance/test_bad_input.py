@@ -226,8 +226,8 @@ def truncate_to_a_page(file: Path) -> None:
 @pytest.mark.parametrize("damage", [overwrite_all, overwrite_all_but_the_header, truncate_to_a_page])
 def test_damaged_database_is_reported_and_left_alone(company: Company, damage: Callable[[Path], None]) -> None:
     database = company.home / "popug.db"
-    for beside in company.home.glob("popug.db-*"):
-        beside.unlink()
+    for side_file in company.home.glob("popug.db-*"):
+        side_file.unlink()
     damage(database)
     damaged = database.read_bytes()
     company.run("tasks", "list", "--all", as_user="kesha").refused(7, "corrupt_database")

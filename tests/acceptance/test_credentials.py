@@ -1,4 +1,4 @@
-"""Wrong guesses by others, new passwords, and what a machine token may not do, seen by users."""
+"""Wrong guesses by others, new passwords, and the commands that a machine token may not run, seen by users."""
 
 import re
 import sqlite3

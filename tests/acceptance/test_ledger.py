@@ -74,9 +74,9 @@ def test_verify_finds_an_edited_entry_and_an_unknown_head(earned: Company) -> No
 
 
 def test_export_is_the_format_and_refuses_to_overwrite(earned: Company, folder: Path) -> None:
-    told = earned.run("ledger", "export", "--format", "csv", as_user="ada", as_json=False)
-    assert (told.code, told.stderr) == (0, "")
-    assert told.stdout.startswith("record,business_date,")
+    export = earned.run("ledger", "export", "--format", "csv", as_user="ada", as_json=False)
+    assert (export.code, export.stderr) == (0, "")
+    assert export.stdout.startswith("record,business_date,")
     out = ("ledger", "export", "--format", "beancount", "--out", str(folder / "books"))
     assert earned.ask("ada", *out)["bytes"] == (folder / "books").stat().st_size
     earned.run(*out, as_user="ada").refused(6, "file_exists")

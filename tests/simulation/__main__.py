@@ -129,9 +129,9 @@ def hunt(name: str, seed: int = 1) -> tuple[str | None, int]:
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1) or " operations (" not in done.stdout:
         raise RuntimeError(done.stdout + done.stderr)
-    told = done.stdout.splitlines()
-    after = int(told[0].split(": ")[1].split(" operations")[0].replace(",", ""))
-    return (told[2].split(":")[0] if done.returncode else None), after
+    lines = done.stdout.splitlines()
+    after = int(lines[0].split(": ")[1].split(" operations")[0].replace(",", ""))
+    return (lines[2].split(":")[0] if done.returncode else None), after
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ BUGS = {
         ),
     ),
     "late-into-closed-day": Bug(
-        "what is heard of late is entered under its own date, though that day is closed",
+        "an event that arrives late is entered under its own date, though that day is closed",
         (
             Change(
                 "billing/days.py",
@@ -269,7 +269,7 @@ DISK_BUGS: dict[str, Bug] = {
         ),
     ),
     "half-done-refused": Bug(
-        "a command that met a fault after its first transaction is told to have changed nothing",
+        "a command that met a fault after its first transaction reports that nothing was changed",
         (
             Change(
                 "app/local_backend.py",

@@ -32,7 +32,7 @@ MOST_PEOPLE = 20
 def add(world: "World", operation: Operation) -> None:
     """A user adds a task."""
     jira = f"POPUG-{operation.b}" if operation.b % 3 == 0 else None
-    world.command(operation, world.somebody(operation.a), AddTask(title=f"Task {operation.b}", jira_id=jira))
+    world.command(operation, world.any_user(operation.a), AddTask(title=f"Task {operation.b}", jira_id=jira))
 
 
 def complete_own(world: "World", operation: Operation) -> None:
@@ -46,12 +46,12 @@ def complete_own(world: "World", operation: Operation) -> None:
 def complete_any(world: "World", operation: Operation) -> None:
     """A user tries to complete any task, their own or not, existing or not."""
     number = 1 + operation.b % (len(world.model.numbers) + 1)
-    world.command(operation, world.somebody(operation.a), CompleteTask(number=number))
+    world.command(operation, world.any_user(operation.a), CompleteTask(number=number))
 
 
 def shuffle(world: "World", operation: Operation) -> None:
     """A user shuffles; mostly one with permission."""
-    actor = world.boss() if operation.a % 4 else world.somebody(operation.b)
+    actor = world.boss() if operation.a % 4 else world.any_user(operation.b)
     world.command(operation, actor, ShuffleTasks())
 
 
@@ -66,7 +66,7 @@ def hire(world: "World", operation: Operation) -> None:
 def import_tasks(world: "World", operation: Operation) -> None:
     """A user imports tasks, some of them again."""
     lines = [NewTask(title=f"Line {(operation.b + n) % 40}") for n in range(1 + operation.a % 8)]
-    world.command(operation, world.somebody(operation.b), ImportTasks(lines=[*lines]))
+    world.command(operation, world.any_user(operation.b), ImportTasks(lines=[*lines]))
 
 
 def import_people(world: "World", operation: Operation) -> None:

@@ -74,9 +74,9 @@ def test_failure_is_reported_with_a_replay_command() -> None:
 
 def test_command_reports_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--operations", "60", "--jobs", "1", "--no-progress", "--seed", "4"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("seed 4: 60 operations (")
-    assert told.rstrip().endswith("0 broken invariants")
+    output = capsys.readouterr().out
+    assert output.startswith("seed 4: 60 operations (")
+    assert output.rstrip().endswith("0 broken invariants")
 
 
 def test_dropped_event_is_not_done_by_redelivery() -> None:

@@ -341,7 +341,7 @@ class World:
         """Return the admin, who is never changed."""
         return _principal(next(iter(self.model.people.values())))
 
-    def somebody(self, number: int) -> Principal:
+    def any_user(self, number: int) -> Principal:
         """Return an active user."""
         active = [person for person in self.model.people.values() if person.active]
         return _principal(active[number % len(active)])

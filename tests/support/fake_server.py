@@ -1,4 +1,4 @@
-"""A server that sends the replies that a test gives it, and records its requests."""
+"""A server that sends the replies that a test gives it, and records its requests; its usual replies, and a client."""
 
 import json
 import socket
@@ -8,10 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from popug_cli import __version__
+from popug_cli.client.address import parse
+from popug_cli.client.remote_backend import RemoteBackend
+from popug_cli.kernel.errors import PopugError
+from popug_cli.messages.identity import LogIn, WhoAmI
+from popug_cli.messages.tasks import CompleteTask
 
 Reply = bytes | Callable[[socket.socket], None]
 LONGEST_WAIT_SECONDS = 30
+ADA = {"user_id": "u1", "username": "ada", "email": "ada@popug.example", "role": "admin", "active": True}
+TASK = {
+    **{"task_id": "t1", "number": 1, "title": "Feed the cage", "jira_id": None, "status": "completed"},
+    **{"creator": "ada", "assignee": "kesha", "fee_cents": 1200, "reward_cents": 3400},
+    **{"created_at": "2026-03-02T09:00:00Z", "completed_at": "2026-03-02T09:30:00.500000Z"},
+}
+SESSION = {"user": ADA, "token": "a.b.c", "expires_at": "2026-03-02T21:00:00Z", "device_token": "d.e.f"}
+COMMAND, QUERY, SECRET = CompleteTask(number=1), WhoAmI(), LogIn(username="ada", password="seven cages")
+HANG_UP: Reply = b""
+PLAIN = {"Popug-Version": __version__, "Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,15 @@ def head(status: int, fields: dict[str, str]) -> bytes:
     """Return the head of an answer."""
     lines = [f"HTTP/1.1 {status} Whatever", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode()
+
+
+STREAM = head(200, PLAIN | {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
+
+
+def events(*sequences: int) -> bytes:
+    """Return a chunk of a stream with a comment and these events."""
+    text = "".join(f'id: {n}\nevent: x\ndata: {{"sequence":"{n}"}}\n\n' for n in sequences)
+    return f"{len(text) + 3:x}\r\n: \n{text}\r\n".encode()
 
 
 def problem(code: str, exit_status: int, status: int, **more: Any) -> bytes:
@@ -131,3 +157,23 @@ def saying(*pieces: bytes, then: Callable[[], None] = lambda: None) -> Reply:
             then()
 
     return reply
+
+
+Serve = Callable[..., FakeServer]
+
+
+def reach(server: FakeServer, **more: Any) -> RemoteBackend:
+    """Return a client of the server."""
+    return RemoteBackend(parse(server.url), **more)
+
+
+def refusal(work: Callable[[], Any]) -> PopugError:
+    """Return the error of a call that must fail: a sentence with a hint, and exit 8."""
+    with pytest.raises(PopugError) as caught:
+        work()
+    error = caught.value
+    assert error.exit_status == 8
+    assert error.hint
+    assert error.message.endswith(".")
+    assert "\n" not in error.message
+    return error

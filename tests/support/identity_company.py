@@ -14,6 +14,7 @@ from popug_cli.messages.identity import IssueToken, ListUsers, LogIn, Session, S
 from popug_cli.messages.principal import OPERATOR
 from tests.support.company import PASSWORD, InProcess, SeededChance
 
+WRONG_PASSWORD = "not the password"
 CHEAP = {"POPUG_IDENTITY_ARGON2_MEMORY_KIB": "8192", "POPUG_IDENTITY_ARGON2_TIME_COST": "1"}
 
 
@@ -34,8 +35,17 @@ class People(InProcess):
             self.hire(name, role)
         self.act("boss", SetPassword(username="kesha", password=PASSWORD))
 
-    def log_in(self, name: str = "kesha", password: str = PASSWORD) -> Session:
-        return self.backend.perform(LogIn(username=name, password=password))
+    def log_in(self, name: str = "kesha", password: str = PASSWORD, device_token: str | None = None) -> Session:
+        return self.backend.perform(LogIn(username=name, password=password, device_token=device_token))
+
+    def guess(self, times: int, name: str = "kesha", device_token: str | None = None) -> list[str]:
+        """Log in with that many wrong passwords. Return the codes."""
+        codes = []
+        for _ in range(times):
+            with pytest.raises(PopugError) as error:
+                self.log_in(name, WRONG_PASSWORD, device_token)
+            codes.append(error.value.code)
+        return codes
 
     def machine_token(self, name: str, ttl_seconds: int = 3600) -> str:
         return self.act("boss", IssueToken(username=name, ttl_seconds=ttl_seconds)).token

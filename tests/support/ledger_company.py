@@ -6,6 +6,8 @@ from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from popug_cli.app import LocalBackend
 from popug_cli.kernel.home import Home
 from popug_cli.messages.billing import CloseDay
@@ -45,6 +47,18 @@ def copy_of(company: InProcess, root: Path) -> InProcess:
     copied.root, copied.clock = root, SetClock(company.clock.instant)
     copied.backend = LocalBackend(Home(root), clock=copied.clock, randomness=SeededChance(2))
     return copied
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
+    """The company with a past, which no test changes."""
+    return company_with_a_past(tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def company(original: InProcess, tmp_path: Path) -> InProcess:
+    """A copy of the company for each test."""
+    return copy_of(original, tmp_path / "home")
 
 
 def complete(company: InProcess, number: int) -> None:

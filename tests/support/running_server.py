@@ -119,6 +119,21 @@ class RunningServer:
             self.process.communicate()
 
 
+def connect(server: RunningServer) -> socket.socket:
+    """Return a raw connection to the Unix socket of a server."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(PATIENCE_SECONDS)
+    client.connect(str(server.socket))
+    return client
+
+
+def status_of(server: RunningServer, sent: bytes) -> int:
+    """Send a request; return the status of its response, without reading the rest."""
+    with connect(server) as client:
+        client.sendall(sent)
+        return int(client.recv(100).split()[1])
+
+
 def create_home(root: Path) -> ServerFixture:
     """Return a home with users that no process holds open."""
     residence = ServerFixture(root, template=_template())

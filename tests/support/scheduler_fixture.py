@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from popug_cli.cli.install.schedule_units import CloseSchedule
 from popug_cli.kernel.home import Home
 from popug_cli.messages.principal import SCHEDULER
 from popug_cli.messages.scheduler import RunDue, ScheduledRunResult
@@ -12,6 +13,7 @@ from tests.support.billing_company import migrated
 from tests.support.company import InProcess, SetClock
 
 FIVE_PAST = 5
+BERLIN = "Europe/Berlin"
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +23,7 @@ def weak_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_IDENTITY_ARGON2_MEMORY_KIB", "8192")
 
 
-def create_company(root: Path, zone: str = "Europe/Berlin", clock: SetClock | None = None) -> InProcess:
+def create_company(root: Path, zone: str = BERLIN, clock: SetClock | None = None) -> InProcess:
     Home(root).make()
     Home(root).database.write_bytes(migrated())
     company = InProcess(root, zone, clock or SetClock())
@@ -40,3 +42,8 @@ def run_due(company: InProcess, at_minute: int = FIVE_PAST, *, confirmed: bool =
 
 def closed_dates(run: ScheduledRunResult) -> list[str]:
     return [str(day.business_date) for day in run.days]
+
+
+def schedule(home: str = "/srv/popug", machine_zone: str = BERLIN, at_minute: int = FIVE_PAST) -> CloseSchedule:
+    """Return the schedule of a company in Berlin."""
+    return CloseSchedule(Home(Path(home)), at_minute, BERLIN, machine_zone)

@@ -23,6 +23,7 @@ LOAD = {
     "zsh": 'PS1="> "; autoload -Uz compinit; compinit -u -d {folder}/.dump; eval "$(popug --show-completion zsh)"',
     "fish": "function fish_prompt; echo '> '; end; popug --show-completion fish | source",
 }
+LOADED = "LOADED"  # the shell prints it; the line that is typed has quotes in it
 # Completion asks the real program; each other call writes down its arguments, each ended by NUL.
 RECORDING_PROGRAM = """#!/bin/sh
 if [ -n "$_POPUG_COMPLETE" ] || [ "$1" = --show-completion ]; then exec "{python}" -m popug_cli "$@"; fi
@@ -55,13 +56,13 @@ class ShellSession:
         if self._child == 0:
             os.chdir(self.folder)
             os.execvpe(COMMANDS[shell][0], COMMANDS[shell], environment)
-        self._read(LIMIT_SECONDS)
-        self.type(f"{LOAD[shell].format(folder=root)}\n")
+        self._read()
+        self.type(f"{LOAD[shell].format(folder=root)}; echo LOAD''ED\n", until=LOADED)
 
-    def type(self, keys: str) -> str:
-        """Type keys and return what the shell shows until it is quiet."""
+    def type(self, keys: str, until: str = "") -> str:
+        """Type keys; return the output up to a text, and the rest of it until the shell is quiet."""
         os.write(self._terminal, keys.encode())
-        shown = self._read(LIMIT_SECONDS)
+        shown = self._read(until)
         self.shown += shown
         return shown
 
@@ -82,13 +83,13 @@ class ShellSession:
         os.close(self._terminal)
         os.waitpid(self._child, 0)
 
-    def _read(self, seconds: float) -> str:
-        """Return the output until it stops for a moment; wait at most ``seconds`` for its beginning."""
-        shown, wait_seconds = "", seconds
-        while select([self._terminal], [], [], wait_seconds)[0]:
+    def _read(self, until: str = "") -> str:
+        shown, deadline = "", time.monotonic() + LIMIT_SECONDS
+        while True:
+            wait_seconds = QUIET_SECONDS if shown and until in shown else max(0.0, deadline - time.monotonic())
+            if not select([self._terminal], [], [], wait_seconds)[0]:
+                return shown
             try:
                 shown += os.read(self._terminal, 65536).decode(errors="replace")
             except OSError:
-                break
-            wait_seconds = QUIET_SECONDS
-        return shown
+                return shown

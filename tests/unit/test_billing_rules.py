@@ -112,8 +112,8 @@ def test_invalid_reason_is_refused(reason: str) -> None:
 
 @pytest.mark.parametrize("first", [None, day(-9)])
 def test_future_is_not_closed(first: date | None) -> None:
-    told = {"date": "2026-03-03", "today": "2026-03-02"}
-    with refused("future_date", 2, told) as error:
+    details = {"date": "2026-03-03", "today": "2026-03-02"}
+    with refused("future_date", 2, details) as error:
         rules.validate_close_date(day(1), MONDAY, first)
     assert error.value.message == "2026-03-03 is in the future; today is 2026-03-02."
     assert error.value.hint == "Close today with `popug close-day`."
@@ -123,8 +123,8 @@ def test_future_is_not_closed(first: date | None) -> None:
     ("first", "reason"), [(None, "The company has no days yet"), (day(-1), "The company's first day is 2026-03-01")]
 )
 def test_day_before_the_company_is_not_closed(first: date | None, reason: str) -> None:
-    told = {"date": "2026-02-28", "first_day": first.isoformat() if first else None}
-    with refused("before_first_day", 2, told) as error:
+    details = {"date": "2026-02-28", "first_day": first.isoformat() if first else None}
+    with refused("before_first_day", 2, details) as error:
         rules.validate_close_date(day(-2), MONDAY, first)
     assert error.value.message == f"2026-02-28 cannot be closed. {reason}."
     assert error.value.hint == "Run `popug income` to see the company's days."
@@ -136,8 +136,8 @@ def test_days_from_the_first_to_today_may_be_closed(asked: date) -> None:
 
 
 def test_missing_day_is_refused_with_the_zone() -> None:
-    told = {"date": "2011-12-30", "time_zone": "Pacific/Apia"}
-    with refused("no_such_day", 2, told) as error:
+    details = {"date": "2011-12-30", "time_zone": "Pacific/Apia"}
+    with refused("no_such_day", 2, details) as error:
         raise rules.nonexistent_day(date(2011, 12, 30), "Pacific/Apia")
     assert error.value.message == "The date 2011-12-30 does not exist in Pacific/Apia."
     assert error.value.hint == "Close the day before or the day after it."

@@ -43,9 +43,9 @@ def test_sync_directory_raises_only_for_disk_errors(
 
 
 def test_disk_full_reports_space_of_nearest_existing_directory(tmp_path: Path) -> None:
-    told = disk_errors.disk_full(tmp_path / "gone" / "popug.db").message
-    assert told.startswith("The disk is full (")
-    assert told.endswith(f" KiB left at {tmp_path}).")
+    message = disk_errors.disk_full(tmp_path / "gone" / "popug.db").message
+    assert message.startswith("The disk is full (")
+    assert message.endswith(f" KiB left at {tmp_path}).")
     assert posix_errors.probe_write_error(tmp_path / "gone") is None
 
 
@@ -70,7 +70,7 @@ def test_replaced_file_is_restored_if_a_later_step_fails(tmp_path: Path, before:
 
 
 @pytest.mark.parametrize(
-    ("refusal", "code", "told"),
+    ("refusal", "code", "expected_code"),
     [
         (errno.ENOSPC, sqlite3.SQLITE_IOERR, "disk_full"),
         (errno.EDQUOT, sqlite3.SQLITE_CANTOPEN, "disk_full"),
@@ -82,7 +82,7 @@ def test_replaced_file_is_restored_if_a_later_step_fails(tmp_path: Path, before:
     ],
 )
 def test_ambiguous_sqlite_error_probes_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int | None, code: int, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int | None, code: int, expected_code: str
 ) -> None:
     database = tmp_path / "popug.db"
     database.touch()
@@ -91,7 +91,7 @@ def test_ambiguous_sqlite_error_probes_the_disk(
     error.sqlite_errorcode = code
     fault = errors.environment_error(error, database)
     assert isinstance(fault, PopugError)
-    assert (fault.code, fault.exit_status) == (told, 8)
+    assert (fault.code, fault.exit_status) == (expected_code, 8)
 
 
 class Driver:

@@ -16,7 +16,7 @@ from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.jwt_payload import read_unverified_claim
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.randomness import SystemRandomSource, uuid7
-from popug_cli.kernel.text import escape_hidden, escape_hidden_json, is_hidden, validate_reason
+from popug_cli.kernel.text import counted, escape_hidden, escape_hidden_json, is_hidden, validate_reason
 from popug_cli.kernel.version import series_of
 from popug_cli.platform.files import replace_file
 
@@ -155,3 +155,18 @@ def test_only_usable_zones_are_suggested(name: str, is_suggested: bool) -> None:
     with pytest.raises(InvalidInput) as refusal:
         Calendar(name)
     assert ("Did you mean" in refusal.value.hint) is is_suggested
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "text"),
+    [
+        (0, ("task",), "0 tasks"),
+        (1, ("task",), "1 task"),
+        (2, ("task",), "2 tasks"),
+        (1_000, ("person", "people"), "1,000 people"),
+        (1, ("mail was", "mails were"), "1 mail was"),
+        (21, ("mail was", "mails were"), "21 mails were"),
+    ],
+)
+def test_count_agrees_with_its_noun(count: int, words: tuple[str, ...], text: str) -> None:
+    assert counted(count, *words) == text

@@ -97,9 +97,9 @@ def test_empty_mount_table_refuses_nothing() -> None:
 def test_home_on_such_a_mount_is_refused_before_creation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = tmp_path / "mountinfo"
-    told.write_text(f"27 1 254:0 / / rw - ext4 /dev/vda rw\n50 27 0:60 / {tmp_path} rw - nfs4 server:/ rw\n")
-    monkeypatch.setattr(mounts, "MOUNTINFO", told)
+    table = tmp_path / "mountinfo"
+    table.write_text(f"27 1 254:0 / / rw - ext4 /dev/vda rw\n50 27 0:60 / {tmp_path} rw - nfs4 server:/ rw\n")
+    monkeypatch.setattr(mounts, "MOUNTINFO", table)
     monkeypatch.setenv("POPUG_SESSION", str(tmp_path / "session.json"))
     home = tmp_path / "home"
     (tmp_path / "link").symlink_to(home)
@@ -116,9 +116,9 @@ def test_home_on_such_a_mount_is_refused_before_creation(
 def test_home_moved_to_such_a_mount_is_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = tmp_path / "mountinfo"
-    told.write_text(f"50 27 0:60 / {tmp_path} rw - fuse.sshfs ada@server: rw\n")
-    monkeypatch.setattr(mounts, "MOUNTINFO", told)
+    table = tmp_path / "mountinfo"
+    table.write_text(f"50 27 0:60 / {tmp_path} rw - fuse.sshfs ada@server: rw\n")
+    monkeypatch.setattr(mounts, "MOUNTINFO", table)
     (tmp_path / "popug.db").touch()
     assert run(["--home", str(tmp_path), "doctor"]) == 8
     assert "fuse.sshfs" in " ".join(capsys.readouterr().err.split())
@@ -128,11 +128,11 @@ def test_home_moved_to_such_a_mount_is_not_opened(
 def test_database_on_such_a_mount_is_not_opened_by_a_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = tmp_path / "mountinfo"
-    told.write_text(
+    table = tmp_path / "mountinfo"
+    table.write_text(
         f"27 1 254:0 / / rw - ext4 /dev/vda rw\n50 27 0:60 / {tmp_path}/far rw - fuse.sshfs ada@server: rw\n"
     )
-    monkeypatch.setattr(mounts, "MOUNTINFO", told)
+    monkeypatch.setattr(mounts, "MOUNTINFO", table)
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "popug.db").touch()
     (tmp_path / "home").mkdir()

@@ -1,4 +1,4 @@
-"""The settings: where a value comes from, and what is said of one that is not valid or not known."""
+"""The settings: the source of each value, and the sentence about one that is not valid or not known."""
 
 from pathlib import Path
 

@@ -56,7 +56,7 @@ def titles(company: InProcess) -> list[str]:
     return [task.title for task in company.act("boss", ListTasks(status=StatusFilter.ALL)).tasks]
 
 
-def beside(company: InProcess) -> set[str]:
+def neighbours(company: InProcess) -> set[str]:
     return {path.name for path in company.root.parent.iterdir()}
 
 
@@ -85,7 +85,7 @@ def test_backup_refused_for_a_damaged_company(company: InProcess, tmp_path: Path
     with pytest.raises(IntegrityViolation) as fault:
         back_up(company, tmp_path / "sick")
     assert fault.value.code == "integrity"
-    assert beside(company) == {"home"}
+    assert neighbours(company) == {"home"}
 
 
 def test_backup_is_one_instant_while_others_write(company: InProcess, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_restore_brings_data_back_and_keeps_the_replaced_home(company: InProcess
     assert company.backend.perform(VerifyLedger(head=head)).ok
     assert company.backend.perform(CheckHealth()).ok
     assert answer.replaced
-    assert beside(company) == {"home", Path(answer.replaced).name}
+    assert neighbours(company) == {"home", Path(answer.replaced).name}
     kept = LocalBackend(Home(Path(answer.replaced)), clock=company.clock)
     assert kept.perform_as(company.people["boss"], ListTasks(status=StatusFilter.ALL)).total == len(before) + 1
     kept.close()
@@ -182,12 +182,12 @@ def test_restore_of_invalid_backup_changes_nothing(company: InProcess, tmp_path:
         other.writestr("../evil", "x")
     with closing(sqlite3.connect(tmp_path / "sqlite")) as database:
         database.execute("CREATE TABLE x (y)")
-    before, names = titles(company), beside(company) - {"good"}
+    before, names = titles(company), neighbours(company) - {"good"}
     for name in (*wrong, "other", "sqlite", "missing", "."):
         with pytest.raises(PopugError) as error:
             company.backend.perform(Restore(path=str(tmp_path / name)))
         assert error.value.exit_status in {2, 7}, name
-    assert beside(company) - {"good"} == names
+    assert neighbours(company) - {"good"} == names
     assert titles(company) == before
 
 
@@ -274,7 +274,7 @@ def test_failed_swap_leaves_the_old_home(
         company.backend.perform(Restore(path=str(file)))
     assert error.value.exit_status == 8
     assert titles(company) == before
-    assert beside(company) == {"home", "good"}
+    assert neighbours(company) == {"home", "good"}
     monkeypatch.undo()
     company.backend.perform(Restore(path=str(file)))
     assert titles(company) == before
@@ -284,7 +284,7 @@ def test_restore_renames_twice_without_exchange(company: InProcess, monkeypatch:
     monkeypatch.setattr(swap_dirs, "exchange", lambda one, other: False)
     answer = company.backend.perform(Restore(path=str(back_up(company))))
     assert answer.replaced
-    assert beside(company) == {"home", Path(answer.replaced).name}
+    assert neighbours(company) == {"home", Path(answer.replaced).name}
     assert company.backend.perform(CheckHealth()).ok
 
 

@@ -318,7 +318,7 @@ def test_thousand_people_are_paid_at_once(company: InProcess) -> None:
 
 def test_scheduler_closes_as_its_own_actor(company: InProcess) -> None:
     assert company.backend.perform_as(SCHEDULER, CloseDay()).days[0].business_date == MONDAY
-    (told,) = company.rows(
+    (actor,) = company.rows(
         "SELECT json_extract(envelope, '$.actor') AS actor FROM bus_log WHERE type LIKE '%day_closed%'"
     )
-    assert told == {"actor": "scheduler"}
+    assert actor == {"actor": "scheduler"}

@@ -76,8 +76,8 @@ def test_signalled_close_stops_between_days_and_is_resumed(
     environment = os.environ | {"POPUG_TOKEN": token}
     with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         signal_amidst(company, process, number, waiting=waiting)
-        _, told = process.communicate(timeout=PATIENCE_SECONDS)
-    assert "Traceback" not in told, told
+        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert "Traceback" not in errors, errors
     assert process.returncode == code or (not waiting and process.returncode == 0)
     assert 0 < closed_days(company) < DAYS_MISSED or not waiting
     company.backend.close()

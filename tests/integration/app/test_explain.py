@@ -20,19 +20,11 @@ from popug_cli.messages.company import (
 )
 from popug_cli.messages.tasks import AddTask, ShuffleTasks
 from tests.support.company import InProcess
-from tests.support.ledger_company import company_with_a_past, copy_of
+from tests.support.ledger_company import company, original
+
+__all__ = ["company", "original"]
 
 PEOPLE = ("kesha", "gosha", "ara.b-c_d")
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
-    return company_with_a_past(tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def company(original: InProcess, tmp_path: Path) -> InProcess:
-    return copy_of(original, tmp_path / "home")
 
 
 def nodes(reasons: list[ExplanationNode]) -> Iterator[ExplanationNode]:
@@ -57,9 +49,9 @@ def test_balance_is_explained_by_base_and_each_entry_since(company: InProcess, n
     for entry in entries:
         assert entry.entry_id
         assert entry.rule
-        told = [reason.what for reason in nodes(entry.because)]
-        assert any(what.startswith(("assigned to", "completed by")) for what in told)
-        assert any("from the seed" in what for what in told)
+        reasons = [reason.what for reason in nodes(entry.because)]
+        assert any(what.startswith(("assigned to", "completed by")) for what in reasons)
+        assert any("from the seed" in what for what in reasons)
 
 
 def test_balance_before_first_close_is_its_entries(tmp_path: Path) -> None:
@@ -75,9 +67,9 @@ def test_balance_before_first_close_is_its_entries(tmp_path: Path) -> None:
 
 
 def test_shuffled_fee_is_explained_by_requester_of_shuffle(company: InProcess) -> None:
-    told = [reason.what for name in PEOPLE for reason in nodes(company.act(name, ExplainBalance()).because)]
-    assert "shuffle requested by boss" in told
-    assert "created by boss" in told
+    reasons = [reason.what for name in PEOPLE for reason in nodes(company.act(name, ExplainBalance()).because)]
+    assert "shuffle requested by boss" in reasons
+    assert "created by boss" in reasons
 
 
 def test_every_event_that_is_named_is_in_the_log(company: InProcess) -> None:
@@ -119,8 +111,8 @@ def test_correction_is_explained_by_its_reason(company: InProcess) -> None:
     reversal = company.act("boss", CorrectEntry(entry_id=fee["entry_id"], reason="It was a parrot."))
     assert reversal.task
     answer = company.act("boss", ExplainTask(number=reversal.task.number))
-    told = [reason.what for reason in nodes(answer.because)]
-    assert "corrected by boss: It was a parrot." in told
+    reasons = [reason.what for reason in nodes(answer.because)]
+    assert "corrected by boss: It was a parrot." in reasons
     assert adds_up(company.act("boss", ExplainIncome()))
 
 

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from contextlib import closing
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -17,17 +18,9 @@ from popug_cli.kernel.home import Home
 from popug_cli.messages.company import CheckHealth, Restore, RestoreResult
 from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
 from tests.support.company import InProcess
-from tests.support.ledger_company import company_with_a_past, copy_of
+from tests.support.ledger_company import company, copy_of, original
 
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
-    return company_with_a_past(tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def company(original: InProcess, tmp_path: Path) -> InProcess:
-    return copy_of(original, tmp_path / "home")
+__all__ = ["company", "original"]
 
 
 @pytest.fixture
@@ -119,16 +112,13 @@ def test_rollback_journal_next_to_a_database_is_replayed(company: InProcess, tar
 
 
 @pytest.mark.parametrize("damage", ["garbage", "cut", "flipped", "salt", "of another company"])
-def test_damaged_log_is_refused(
-    company: InProcess, target: InProcess, tmp_path: Path, damage: str, original: InProcess
-) -> None:
+def test_damaged_log_is_refused(company: InProcess, target: InProcess, tmp_path: Path, damage: str) -> None:
     company.act("boss", AddTask(title="In an earlier commit of the log"))
     file = copied_with_log(company, tmp_path / "usb")
     log = file.with_name("popug.db-wal")
     content = log.read_bytes()
     if damage == "of another company":
         other = InProcess(tmp_path / "other")
-        other.act("boss", AddTask(title="Of another company")) if other.people.get("worker") else None
         content = (other.root / "popug.db-wal").read_bytes()
     changed = {
         "garbage": b"no log" * 1000,
@@ -143,8 +133,6 @@ def test_damaged_log_is_refused(
 
 def test_database_in_use_is_refused_or_whole(company: InProcess, target: InProcess, tmp_path: Path) -> None:
     """A writer that never pauses: the file is refused with a command that works, and nothing is left."""
-    from threading import Event, Thread
-
     stop = Event()
 
     def write() -> None:

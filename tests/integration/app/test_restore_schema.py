@@ -15,7 +15,9 @@ from popug_cli.storage.migrate import NEWEST, SCRIPTS
 from popug_cli.storage.schema import SELECT_OBJECTS, differences, expected_objects
 from tests.generate import database_schema
 from tests.support.company import PASSWORD, InProcess
-from tests.support.ledger_company import company_with_a_past, copy_of, tamper
+from tests.support.ledger_company import company, company_with_a_past, tamper
+
+__all__ = ["company"]
 
 RENEW = "Run `python -m tests.generate`."
 ENDLESS_QUERY = "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless) SELECT max(n) FROM endless"
@@ -99,11 +101,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
     company.backend.perform(LogIn(username="boss", password=PASSWORD))
     company.act("boss", IssueToken(username="kesha", ttl_seconds=86_400, scope="close-day"))  # type: ignore[arg-type]
     return company
-
-
-@pytest.fixture
-def company(original: InProcess, tmp_path: Path) -> InProcess:
-    return copy_of(original, tmp_path / "home")
 
 
 def run(company: InProcess, script: str) -> None:

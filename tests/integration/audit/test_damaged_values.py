@@ -20,21 +20,13 @@ from popug_cli.messages.company import BackUp, CheckHealth, ShowSettings
 from popug_cli.messages.mail import ListMails, MailStatus, SendMail
 from popug_cli.messages.tasks import ListTasks, StatusFilter
 from tests.support.company import InProcess
-from tests.support.ledger_company import company_with_a_past, copy_of
+from tests.support.ledger_company import company, original
+
+__all__ = ["company", "original"]
 
 DAY = date(2026, 3, 2)
 AN_ENTRY = "(SELECT max(position) FROM billing_entries WHERE kind = 'fee')"
 STATEMENT = GetStatement(username="kesha", from_date=DAY, to_date=date(2026, 3, 4))
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
-    return company_with_a_past(tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def company(original: InProcess, tmp_path: Path) -> InProcess:
-    return copy_of(original, tmp_path / "home")
 
 
 def damage(company: InProcess, table: str, column: str, value: str, where: str = "true") -> None:

@@ -10,12 +10,9 @@ import pytest
 from popug_cli.audit import parallel
 from popug_cli.messages.company import CheckHealth
 from tests.support.company import InProcess
-from tests.support.ledger_company import company_with_a_past, copy_of
+from tests.support.ledger_company import copy_of, original
 
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
-    return company_with_a_past(tmp_path_factory.mktemp("original"))
+__all__ = ["original"]
 
 
 def untouched(file: Path) -> None:

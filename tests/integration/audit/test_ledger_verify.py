@@ -20,23 +20,15 @@ from popug_cli.messages.identity import IssueToken, SetRole
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.tasks import AddTask, ShuffleTasks
 from tests.support.company import InProcess, SeededChance
-from tests.support.ledger_company import PAYING_SEED, company_with_a_past, complete, copy_of, tamper
+from tests.support.ledger_company import PAYING_SEED, company, complete, copy_of, original, tamper
+
+__all__ = ["company", "original"]
 
 LAST_ENTRY = "(SELECT max(position) FROM billing_entries)"
 COLUMNS = (
     "employee_id, debit_account, credit_account, amount_cents, kind, business_date, occurred_at, recorded_at,"
     " task_id, corrects"
 )
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
-    return company_with_a_past(tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def company(original: InProcess, tmp_path: Path) -> InProcess:
-    return copy_of(original, tmp_path / "home")
 
 
 def verify(company: InProcess, head: str | None = None) -> LedgerProof:

@@ -71,9 +71,9 @@ def test_entry_dated_after_today_counts_today(house: BillingCompany) -> None:
 def test_day_ends_up_to_a_position_match_that_ledger(house: BillingCompany) -> None:
     def ends(up_to: int) -> dict[tuple[str, str], int]:
         with house.runtime.reading(OPERATOR) as context:
-            told = export_day_ends(ExportDayEnds(up_to=up_to), context)
-        assert told.after is None
-        return {(end.account, str(end.business_date)): end.balance_cents for end in told.ends}
+            export = export_day_ends(ExportDayEnds(up_to=up_to), context)
+        assert export.after is None
+        return {(end.account, str(end.business_date)): end.balance_cents for end in export.ends}
 
     house.set_local_time("2026-03-03 10:00")
     house.task("kesha", completed=True)

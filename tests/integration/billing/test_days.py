@@ -78,8 +78,8 @@ def test_close_publishes_entries_then_payouts_then_day_closed(house: BillingComp
     lines = [(line["kind"], line["signed_cents"], line["task"]["number"]) for line in payout["data"]["lines"]]
     assert lines == [("fee", -fee, 1), ("reward", reward, 1)]
     assert payout["data"]["opening_balance_cents"] == 0
-    (told,) = house.events(DayClosed)
-    assert told["data"]["payouts_cents"] == day.payouts_cents
+    (closed_event,) = house.events(DayClosed)
+    assert closed_event["data"]["payouts_cents"] == day.payouts_cents
 
 
 def test_payslip_has_date_and_time_and_task_of_each_line(house: BillingCompany) -> None:
@@ -109,11 +109,11 @@ def test_long_close_reports_progress(house: BillingCompany, monkeypatch: pytest.
     house.register("mira")
     for name in ("kesha", "gosha", "mira"):
         house.task(name, completed=True)
-    told: list[tuple[str, int, int]] = []
-    house.runtime = replace(house.runtime, progress=lambda *how_far: told.append(how_far))
+    reported: list[tuple[str, int, int]] = []
+    house.runtime = replace(house.runtime, progress=lambda *how_far: reported.append(how_far))
     monkeypatch.setattr("popug_cli.billing.closing.PAYEES_PER_BATCH", 2)
     house.close(TODAY)
-    assert told == [("Closing 2026-03-02", paid, 3) for paid in (0, 2, 3)]
+    assert reported == [("Closing 2026-03-02", paid, 3) for paid in (0, 2, 3)]
 
 
 def test_payslip_brings_yesterdays_debt_forward(house: BillingCompany) -> None:

@@ -105,9 +105,9 @@ def test_entry_is_published_with_its_cause(house: BillingCompany) -> None:
 def test_entry_is_published_with_the_actor_of_its_cause(house: BillingCompany) -> None:
     house.task("kesha", completed=True)
     causes = {event["id"]: event for kind in (TaskAssigned, TaskCompleted) for event in house.events(kind)}
-    for told in house.events(EntryPosted):
-        cause = causes[told["causationid"]]
-        assert (told["actor"], told["correlationid"]) == (cause["actor"], cause["correlationid"])
+    for posted in house.events(EntryPosted):
+        cause = causes[posted["causationid"]]
+        assert (posted["actor"], posted["correlationid"]) == (cause["actor"], cause["correlationid"])
 
 
 def test_batch_may_have_a_later_day_first(house: BillingCompany) -> None:

@@ -90,9 +90,9 @@ def balances(company: InProcess) -> dict[str, int]:
 
 
 def test_ledger_accepts_it_strict_and_pedantic(company: InProcess, journal: Path) -> None:
-    told = run(program("ledger"), "--strict", "--pedantic", "-f", str(journal), "balance", "--flat", "people")
+    text = run(program("ledger"), "--strict", "--pedantic", "-f", str(journal), "balance", "--flat", "people")
     found = dict.fromkeys(PEOPLE, 0)
-    for amount, name in re.findall(r"(\S+)  people:(\S+)", told):
+    for amount, name in re.findall(r"(\S+)  people:(\S+)", text):
         found[name] = cents(amount)
     assert found == balances(company)
 
@@ -130,12 +130,12 @@ def test_journal_declares_every_name_before_its_use(journal: Path) -> None:
 
 
 def test_bean_check_accepts_accounts_in_file_order(company: InProcess, tmp_path: Path) -> None:
-    file, told = tmp_path / "popug.beancount", exported(company, "beancount")
-    file.write_text(told, encoding="utf-8")
+    file, text = tmp_path / "popug.beancount", exported(company, "beancount")
+    file.write_text(text, encoding="utf-8")
     assert run(program("bean-check"), str(file)) == ""
-    opened, first_use = told.rindex(" open "), told.index(" * ")
+    opened, first_use = text.rindex(" open "), text.index(" * ")
     assert opened < first_use
-    assert {"Liabilities:People:Management", "Equity:Management"} <= set(re.findall(r" open (\S+)", told))
+    assert {"Liabilities:People:Management", "Equity:Management"} <= set(re.findall(r" open (\S+)", text))
 
 
 def test_csv_tells_a_person_from_the_company(company: InProcess) -> None:
@@ -157,16 +157,16 @@ def test_csv_tells_a_person_from_the_company(company: InProcess) -> None:
 def test_csv_has_no_formula_at_either_separator(company: InProcess, separator: str) -> None:
     for title in SPREADSHEET_TITLES:
         company.act("boss", AddTask(title=title))
-    told = exported(company, "csv")
-    cells = [cell for row in csv.reader(io.StringIO(told), delimiter=separator) for cell in row]
+    text = exported(company, "csv")
+    cells = [cell for row in csv.reader(io.StringIO(text), delimiter=separator) for cell in row]
     assert [cell for cell in cells if cell.strip(" \"'").startswith(FORMULA_CHARACTERS) and cell[0] != "'"] == []
 
 
 def test_csv_quotes_a_cell_with_a_semicolon(company: InProcess) -> None:
     company.act("boss", AddTask(title="a; b; c"))
-    told = exported(company, "csv")
-    assert ',"a; b; c",' in told
-    assert "a; b; c" in {row["task_title"] for row in csv.DictReader(io.StringIO(told))}
+    text = exported(company, "csv")
+    assert ',"a; b; c",' in text
+    assert "a; b; c" in {row["task_title"] for row in csv.DictReader(io.StringIO(text))}
 
 
 def test_export_of_a_new_company_is_accepted(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """A correction reverses an entry in the open day, with a recorded reason; no entry is changed."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,17 +9,9 @@ from popug_cli.messages.billing import CloseDay, CorrectEntry, EntryKind, GetBal
 from popug_cli.messages.company import CheckHealth, ShowTask
 from tests.support.company import InProcess
 from tests.support.error_checks import refused
-from tests.support.ledger_company import company_with_a_past, copy_of
+from tests.support.ledger_company import company, original
 
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
-    return company_with_a_past(tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def company(original: InProcess, tmp_path: Path) -> InProcess:
-    return copy_of(original, tmp_path / "home")
+__all__ = ["company", "original"]
 
 
 def entry_of(company: InProcess, kind: str, which: str = "min") -> dict[str, Any]:
@@ -62,20 +53,24 @@ def test_correction_reverses_an_entry_in_the_open_day(company: InProcess, kind: 
 def test_correction_is_recorded_with_reason_and_actor(company: InProcess) -> None:
     wrong = entry_of(company, "fee")
     reversal = company.act("boss", CorrectEntry(entry_id=wrong["entry_id"], reason="It was a parrot."))
-    told = company.rows(
+    events = company.rows(
         "SELECT type, json_extract(envelope, '$.actor') AS actor,"
         " json_extract(envelope, '$.data.corrects') AS corrects,"
         " json_extract(envelope, '$.data.reason') AS reason, json_extract(envelope, '$.causationid') AS cause"
         " FROM bus_log ORDER BY sequence DESC LIMIT 2"
     )
-    assert told[0] == {
+    assert events[0] == {
         "type": "popug.billing.entry_corrected.v1",
         "actor": "boss",
         "corrects": wrong["entry_id"],
         "reason": "It was a parrot.",
         "cause": None,
     }
-    assert (told[1]["actor"], told[1]["corrects"], told[1]["cause"]) == ("boss", wrong["entry_id"], reversal.event_id)
+    assert (events[1]["actor"], events[1]["corrects"], events[1]["cause"]) == (
+        "boss",
+        wrong["entry_id"],
+        reversal.event_id,
+    )
     (cause,) = company.rows(f"SELECT envelope FROM bus_log WHERE id = '{reversal.event_id}'")
     assert f'"entry_id":"{wrong["entry_id"]}"' in cause["envelope"]
 

@@ -45,11 +45,11 @@ POISON = '{"id": "bad-%d", "type": "popug.identity.user_registered.v1", "subject
 
 
 class Story:
-    """A company in which every command was run once; ``told`` has the events of each."""
+    """A company in which every command was run once; ``published`` has the events of each."""
 
     def __init__(self, root: Path) -> None:
         self.people = People(root)
-        self.told: dict[str, set[tuple[str, str]]] = {}
+        self.published: dict[str, set[tuple[str, str]]] = {}
         for play in (self._beginning, self._identity, self._work, self._mail, self._dead_letters):
             play()
 
@@ -57,7 +57,7 @@ class Story:
         """Run a command as the boss, unless the table says otherwise."""
         head = self.people.head()
         answer = (by or (lambda asked: self.people.act("boss", asked)))(message)
-        self.told[type(message).__name__] = {
+        self.published[type(message).__name__] = {
             (row["type"].split(".")[2], row["actor"])
             for row in self.people.rows(
                 f"SELECT type, json_extract(envelope, '$.actor') AS actor FROM bus_log WHERE sequence > {head}"
@@ -71,7 +71,7 @@ class Story:
 
     def _beginning(self) -> None:
         first = self.people.backend.perform_as(OPERATOR, ListEvents(limit=1)).events[0]
-        self.told[RegisterFirstAdmin.__name__] = {(first["type"].split(".")[2], first["actor"])}
+        self.published[RegisterFirstAdmin.__name__] = {(first["type"].split(".")[2], first["actor"])}
 
     def _identity(self) -> None:
         perform = self.people.backend.perform
@@ -146,7 +146,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         yield Story(tmp_path_factory.mktemp("audit") / "home")
 
 
-TOLD = {
+PUBLISHED = {
     "RegisterFirstAdmin": {("user_registered", "operator")},
     "RecoverAdmin": {("admin_recovered", "operator"), ("password_changed", "operator")},
     "SetSetting": {("setting_changed", "operator")},
@@ -179,14 +179,14 @@ TOLD = {
 
 def test_every_command_is_in_the_audit() -> None:
     commands = {declaration.message.__name__ for declaration in declarations() if declaration.is_command}
-    assert commands - ELSEWHERE == set(TOLD)
+    assert commands - ELSEWHERE == set(PUBLISHED)
 
 
-@pytest.mark.parametrize("command", TOLD)
+@pytest.mark.parametrize("command", PUBLISHED)
 def test_command_publishes_its_changes_with_the_actor(story: Story, command: str) -> None:
-    assert story.told[command] >= TOLD[command]
-    assert story.told[command], "nothing was told"
-    assert len({actor for _, actor in story.told[command]}) == 1
+    assert story.published[command] >= PUBLISHED[command]
+    assert story.published[command], "nothing was published"
+    assert len({actor for _, actor in story.published[command]}) == 1
 
 
 def test_log_is_filtered_by_actor(story: Story) -> None:

@@ -1,4 +1,4 @@
-"""How consumers catch up: their batches, their time limit, and the events left for later."""
+"""Consumers catch up in batches, within a time limit, and leave some events for later."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -15,43 +15,43 @@ def toy(tmp_path: Path) -> BusFixture:
     return BusFixture(tmp_path / "home")
 
 
-def told_of(toy: BusFixture, monkeypatch: pytest.MonkeyPatch, positions: int) -> list[tuple[str, int, int]]:
+def record_progress(toy: BusFixture, monkeypatch: pytest.MonkeyPatch, positions: int) -> list[tuple[str, int, int]]:
     """Record the progress of catching up from now on, with this minimum of positions."""
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
     monkeypatch.setattr(catch_up_result, "MIN_REPORTED_POSITIONS", positions)
-    toy.runtime = replace(toy.runtime, progress=lambda label, done, total: told.append((label, done, total)))
-    return told
+    toy.runtime = replace(toy.runtime, progress=lambda label, done, total: reported.append((label, done, total)))
+    return reported
 
 
 def test_long_catch_up_reports_progress(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     toy.publish("a", "b")
     toy.catch_up()
-    told = told_of(toy, monkeypatch, 6)
+    reported = record_progress(toy, monkeypatch, 6)
     monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
     toy.publish("c", "d", "e", "f")
     catch_up(toy.runtime, [toy.consumer, RecordingConsumer("ear").consumer])
-    assert told == [("Catching up", *step) for step in [(0, 10), (4, 10), (8, 10), (10, 10)]]
+    assert reported == [("Catching up", *step) for step in [(0, 10), (4, 10), (8, 10), (10, 10)]]
 
 
 def test_progress_counts_from_the_first_position(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catch_up_result, "MIN_REPORTED_POSITIONS", 6)
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
     for steps in ((0, 4), (5, 6)):
-        way = catch_up_result.CatchUpProgress(lambda label, done, total: told.append((label, done, total)))
+        progress = catch_up_result.CatchUpProgress(lambda label, done, total: reported.append((label, done, total)))
         for reached in steps:
-            way.report(reached, 10)
-    assert told == [("Catching up", 0, 10), ("Catching up", 4, 10)]
+            progress.report(reached, 10)
+    assert reported == [("Catching up", 0, 10), ("Catching up", 4, 10)]
 
 
 def test_short_catch_up_reports_no_progress(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = told_of(toy, monkeypatch, 3)
+    reported = record_progress(toy, monkeypatch, 3)
     toy.publish("a", "b")
     toy.catch_up()
-    assert told == []
+    assert reported == []
 
 
 def test_stopped_catch_up_reports_its_end(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = told_of(toy, monkeypatch, 1)
+    reported = record_progress(toy, monkeypatch, 1)
     toy.publish("ann")
     catch_up(toy.runtime, [RecordingConsumer("stuck", error=NO_SPACE).consumer])
-    assert told == [("Catching up", 0, 1), ("Catching up", 0, 1), ("Catching up", 1, 1)]
+    assert reported == [("Catching up", 0, 1), ("Catching up", 0, 1), ("Catching up", 1, 1)]

@@ -1,4 +1,4 @@
-"""When a hook is due: not during a lease, not before its back-off ends, and not for unrelated events."""
+"""A hook is not due during a lease, before its back-off ends, or for unrelated events only."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How the log is written and read."""
+"""The log: events are appended, linked by hashes, and read by position, type and subject."""
 
 import json
 import sqlite3

@@ -72,8 +72,8 @@ def test_events_published_by_a_consumer_are_skipped_by_others(toy: BusFixture) -
 
 def envelope(toy: BusFixture, subject: str, **data: object) -> str:
     (row,) = toy.rows("SELECT envelope FROM bus_log ORDER BY sequence LIMIT 1")
-    told = json.loads(str(row["envelope"]))
-    return json.dumps(told | {"id": f"from-outside-{subject}", "subject": subject, "data": told["data"] | data})
+    document = json.loads(str(row["envelope"]))
+    return json.dumps(document | {"id": f"from-outside-{subject}", "subject": subject, "data": document["data"] | data})
 
 
 def complete_from_outside(toy: BusFixture, assignee_id: str) -> None:

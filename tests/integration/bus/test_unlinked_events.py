@@ -4,7 +4,6 @@ import json
 import sqlite3
 from contextlib import closing
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,9 @@ from popug_cli.messages.company import CheckHealth, ExplainBalance
 from popug_cli.messages.tasks import AddTask, GetTask, ListTasks
 from popug_cli.messages.today import ShowToday
 from tests.support.company import InProcess
-from tests.support.ledger_company import company_with_a_past, copy_of
+from tests.support.ledger_company import company, original
+
+__all__ = ["company", "original"]
 
 COMPLETED = "popug.tasks.task_completed.v1"
 MAX_POSITION = 2**63 - 1
@@ -37,16 +38,6 @@ NOTHING_TO_DO_WITH_IT: tuple[Message[Any], ...] = (
     ShowToday(),
     CloseDay(day=date(2026, 3, 4), dry_run=True),
 )
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
-    return company_with_a_past(tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def company(original: InProcess, tmp_path: Path) -> InProcess:
-    return copy_of(original, tmp_path / "home")
 
 
 def envelope(type_: str = COMPLETED, data: Any = None, **changes: Any) -> dict[str, Any]:
@@ -122,7 +113,7 @@ def test_odd_rows_are_reported_and_fail_no_other_command(company: InProcess, mon
         company.act("boss", message)
     assert company.act("boss", AddTask(title="Life goes on")).number == 7
     names = named(company)
-    assert [case for case, (_, told) in ODD.items() if told not in names] == []
+    assert [case for case, (_, sentence) in ODD.items() if sentence not in names] == []
     assert company.backend.perform(CheckHealth()).ok
 
 
@@ -132,18 +123,20 @@ def completion(company: InProcess, **changes: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "sentence"),
     [
         ({"task_id": "ghost"}, "names the task ghost, which no event has created"),
         ({"assignee_id": "nobody"}, "names nobody, whom no event has registered"),
         ({}, "has the subject somewhere, not"),
     ],
 )
-def test_event_about_unknown_user_or_task_is_reported(company: InProcess, changes: dict[str, str], told: str) -> None:
+def test_event_about_unknown_user_or_task_is_reported(
+    company: InProcess, changes: dict[str, str], sentence: str
+) -> None:
     data = completion(company, **changes)
     subject = data["task_id"] if changes else "somewhere"
     position = append(company, envelope(data=data, subject=subject))
-    assert f"The event at {position} {told}" in named(company)
+    assert f"The event at {position} {sentence}" in named(company)
 
 
 def test_event_at_end_of_calendar_is_a_dead_letter(company: InProcess) -> None:
@@ -171,20 +164,20 @@ def test_only_a_few_odd_events_are_reported(company: InProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sequences", "told"),
+    ("sequences", "sentence"),
     [
         ((-5, 0), "2 events lie before the beginning of the log, the first at -5; no consumer reads there."),
         ((2**62,), "The log has a hole at"),
         ((-5, 67), "1 event lies before the beginning of the log, the first at -5; no consumer reads there."),
     ],
 )
-def test_row_at_an_odd_position_is_reported(company: InProcess, sequences: tuple[int, ...], told: str) -> None:
+def test_row_at_an_odd_position_is_reported(company: InProcess, sequences: tuple[int, ...], sentence: str) -> None:
     for number, sequence in enumerate(sequences):
         append(company, envelope(id=f"from-outside-{number}"), sequence)
     for message in NOTHING_TO_DO_WITH_IT:
         company.act("boss", message)
     assert company.act("boss", AddTask(title="Life goes on")).number == 7
-    assert told in named(company)
+    assert sentence in named(company)
     assert not company.backend.perform(CheckHealth()).ok
 
 

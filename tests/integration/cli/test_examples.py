@@ -143,7 +143,7 @@ def test_example_runs_and_reports_events_of_its_change(
     assert code == (7 if "--strict" in line else 0), shown  # there is something to attend to in this company
     if words in CHANGES and not {"--json", "--print-token", "--dry-run"} & {*line.split()}:
         assert re.search(r"(Next\b.*:|`)\W*popug \w+", shown), (
-            "after a change the next likely command is told: " + shown
+            "after a change the next likely command is suggested: " + shown
         )
     if surface().commands[words].then and not {"--json", "--print-token"} & {*line.split()}:
         assert "Next: " in shown

@@ -242,8 +242,8 @@ def test_argument_is_quoted_without_raw_characters(stage: Stage, line: str) -> N
     for n, bad in enumerate((*TEXTS[:6], "\udcff\x1b[31m", "\x00", MARKUP)):
         given_arguments = [TEXTS[n + 60 + i] if n % 2 else bad for i, _ in enumerate(arguments)]
         safe = ["--", *given_arguments] if given_arguments else []
-        told = [each for each in options if each.name != "home" and not (each.name == "server" and bad == "\x00")]
-        tries += [(*words, f"{each.opts[-1]}={bad}", *safe) for each in told]  # else a real logout
+        chosen = [each for each in options if each.name != "home" and not (each.name == "server" and bad == "\x00")]
+        tries += [(*words, f"{each.opts[-1]}={bad}", *safe) for each in chosen]  # else a real logout
         if arguments:
             tries.append((*words, *safe))
     for each in tries:

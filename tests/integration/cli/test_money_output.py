@@ -113,9 +113,9 @@ def test_task_shows_recording_time_of_entries_if_it_differs(desk: Desk) -> None:
     work(desk)
     assert "Recorded" not in desk.screen("kesha", task_screens.show, 1)
     draw = {"seed": "0", "algorithm": "sha256-v1", "candidates_as_of": 0}
-    told = desk.company.rows("SELECT task_id FROM tasks_tasks")[0]["task_id"]
-    late = {"task_id": told, "assignee_id": desk.company.people["kesha"].user_id, "reason": "created", "draw": draw}
-    append(desk.company, "late", "task_assigned", told, json.dumps(late))
+    task_id = desk.company.rows("SELECT task_id FROM tasks_tasks")[0]["task_id"]
+    late = {"task_id": task_id, "assignee_id": desk.company.people["kesha"].user_id, "reason": "created", "draw": draw}
+    append(desk.company, "late", "task_assigned", task_id, json.dumps(late))
     desk.company.clock.advance(hours=3)
     shown = desk.screen("kesha", task_screens.show, 1)
     (line,) = [line for line in shown.splitlines() if "fee" in line and "13:00" in line]

@@ -18,17 +18,12 @@ from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.kernel.home import Home, default_home
 from popug_cli.messages.identity import IssueToken, Scope
 from tests.support.company import InProcess, SetClock
-from tests.support.scheduler_fixture import create_company, earn, weak_hash
+from tests.support.scheduler_fixture import BERLIN, create_company, earn, schedule, weak_hash
 
 __all__ = ["weak_hash"]
 
 FIRES_WITHIN_SECONDS = 150
-BERLIN = "Europe/Berlin"
 AWKWARD = '/srv/100% "pop\\ug\'s" $HOME'
-
-
-def night(home: str = "/srv/popug", machine_zone: str = BERLIN, at_minute: int = 5) -> CloseSchedule:
-    return CloseSchedule(Home(Path(home)), at_minute, BERLIN, machine_zone)
 
 
 @pytest.fixture
@@ -43,8 +38,8 @@ def company(tmp_path: Path) -> InProcess:
 
 
 def test_cron_line_checks_the_hour_if_zones_differ() -> None:
-    assert cron_plan(night(at_minute=65)).line.startswith("5 1 * * *  POPUG_TOKEN=")
-    elsewhere = cron_plan(night(machine_zone="UTC", at_minute=65)).line
+    assert cron_plan(schedule(at_minute=65)).line.startswith("5 1 * * *  POPUG_TOKEN=")
+    elsewhere = cron_plan(schedule(machine_zone="UTC", at_minute=65)).line
     assert elsewhere.startswith('5 * * * *  [ "$(TZ=Europe/Berlin date +\\%H\\%M)" -ge 0105 ] && POPUG_TOKEN=')
 
 
@@ -88,7 +83,7 @@ def test_cron_guard_skips_runs_before_the_company_hour(
 
 
 def test_cron_line_escapes_percent_sign_and_quotes_path() -> None:
-    line = cron_plan(night(AWKWARD)).line
+    line = cron_plan(schedule(AWKWARD)).line
     assert line.count("%") == line.count("\\%") == 1
     command = line.split("  ", 1)[1].replace("\\%", "%").partition('" ')[2]
     words = subprocess.run(["sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
@@ -98,24 +93,24 @@ def test_cron_line_escapes_percent_sign_and_quotes_path() -> None:
 def test_path_with_control_characters_is_refused() -> None:
     for plan in (cron_plan, systemd_plan):
         with pytest.raises(InvalidInput):
-            plan(night("/srv/a\nb"))
+            plan(schedule("/srv/a\nb"))
 
 
 def test_unit_name_depends_on_the_home_directory_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     homes = [str(default_home().root), "/srv/a", "/srv/b"]
-    names = [night(home).name for home in homes]
+    names = [schedule(home).name for home in homes]
     assert (names[0], len(set(names))) == ("popug-close-day", 3)
     for chosen in homes:
         monkeypatch.setenv("POPUG_HOME", chosen)
-        assert [night(home).name for home in homes] == names
+        assert [schedule(home).name for home in homes] == names
 
 
 def test_each_home_has_a_token_file_of_its_own_by_the_same_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert night(str(default_home().root)).token_file == "~/.config/popug/close-day.token"
+    assert schedule(str(default_home().root)).token_file == "~/.config/popug/close-day.token"
     monkeypatch.setenv("POPUG_HOME", "/srv/a")
     for home in ("/srv/a", "/srv/b"):
-        plan, file = cron_plan(night(home)), f"~/.config/popug/{night(home).name.removeprefix('popug-')}.token"
+        plan, file = cron_plan(schedule(home)), f"~/.config/popug/{schedule(home).name.removeprefix('popug-')}.token"
         assert f'POPUG_TOKEN="$(cat {file})"' in plan.line
         assert next(plan.hints(written=False)).endswith(f" > {file}")
 
@@ -124,7 +119,7 @@ def test_token_hint_names_the_home_unless_it_is_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def making(home: str) -> str:
-        return next(cron_plan(night(home)).hints(written=False))
+        return next(cron_plan(schedule(home)).hints(written=False))
 
     usual = str(default_home().root)
     monkeypatch.delenv("POPUG_HOME", raising=False)
@@ -135,164 +130,13 @@ def test_token_hint_names_the_home_unless_it_is_the_default(
     assert making(usual).startswith(f"Create its token: popug --home {usual} token issue NAME ")
 
 
-@pytest.fixture
-def crontab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in for crontab(1) that keeps the table in a file."""
-    table, program = tmp_path / "table", tmp_path / "bin" / "crontab"
-    program.parent.mkdir()
-    program.write_text(
-        f'#!/bin/sh\nif [ "$1" = -l ]; then cat "{table}" 2>/dev/null || {{ echo "no crontab for me" >&2; exit 1; }}\n'
-        f'else cat > "{table}"; fi\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    return table
-
-
-def test_second_write_replaces_line_and_keeps_other_lines(crontab: Path) -> None:
-    crontab.write_text("MAILTO=ada\n0 4 * * *  true\n")
-    for at_minute in (5, 10):
-        cron_plan(night(at_minute=at_minute)).write()
-    lines = crontab.read_text().splitlines()
-    assert lines[:2] == ["MAILTO=ada", "0 4 * * *  true"]
-    assert lines[2:] == [*cron_plan(night(at_minute=10)).texts()]
-
-
-def test_lines_of_two_homes_are_both_kept(company: InProcess, crontab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = create_company(company.root.with_name("other"), "UTC", company.clock)
-    for each in (company, other):
-        monkeypatch.setenv("POPUG_HOME", str(each.root))
-        assert run_popug(["scheduler", "install", "--cron", "--write"]) == 0
-    written = crontab.read_text()
-    assert [f"--home {each.root} " in written for each in (company, other)] == [True, True]
-    monkeypatch.delenv("POPUG_HOME")
-    assert run_popug(["--home", str(company.root), "scheduler", "install", "--cron", "--write"]) == 0
-    assert sorted(crontab.read_text().splitlines()) == sorted(written.splitlines())
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        "crontab: can't open 'root': No such file or directory",  # BusyBox
-        "no crontab for root",
-        "crontab: no crontab for root",
-        "No crontab for root",
-    ],
-)
-def test_first_line_is_written_where_there_is_no_crontab(crontab: Path, message: str) -> None:
-    say_for_no_crontab(crontab, message)
-    cron_plan(night()).write()
-    assert crontab.read_text().splitlines() == [*cron_plan(night()).texts()]
-
-
-@pytest.mark.parametrize(
-    "message", ["crontab: can't open 'root': Permission denied", "You (root) are not allowed to use this program"]
-)
-def test_crontab_that_cannot_be_read_is_not_replaced(crontab: Path, message: str) -> None:
-    say_for_no_crontab(crontab, message)
-    with pytest.raises(Unavailable, match=r"^The crontab cannot be used: ") as refusal:
-        cron_plan(night()).write()
-    assert refusal.value.code == "no_crontab"
-    assert not crontab.exists()
-
-
-def test_crontab_that_fails_silently_is_named_by_its_status(crontab: Path) -> None:
-    program = crontab.parent / "bin" / "crontab"
-    program.write_text("#!/bin/sh\nexit 3\n")
-    with pytest.raises(Unavailable, match=r"^The crontab cannot be used: `crontab -l` ended with exit status 3\.$"):
-        cron_plan(night()).write()
-
-
-def say_for_no_crontab(crontab: Path, message: str) -> None:
-    program = crontab.parent / "bin" / "crontab"
-    program.write_text(program.read_text().replace("no crontab for me", message))
-
-
-@pytest.mark.parametrize(
-    "foreign",
-    [
-        "0 4 * * *  echo a\u2028b \x85 c \u2029\n".encode(),
-        b"0 4 * * *  echo a\x0cb\x0bc\x1cd\x1ee\rf\n",
-        b"# caf\xe9\n\n\n",
-        b"MAILTO=ada\r\n",
-        b"\n",
-    ],
-)
-def test_foreign_crontab_lines_stay_byte_for_byte(crontab: Path, foreign: bytes) -> None:
-    crontab.write_bytes(foreign)
-    cron_plan(night()).write()
-    own = crontab.read_bytes().removeprefix(foreign)
-    assert own == "".join(f"{text}\n" for text in cron_plan(night()).texts()).encode()
-    crontab.write_bytes(foreign + own + foreign)
-    cron_plan(night()).write()
-    assert crontab.read_bytes() == foreign + own + foreign
-
-
-def test_last_line_without_an_end_gets_one(crontab: Path) -> None:
-    crontab.write_bytes(b"0 4 * * *  true")
-    cron_plan(night()).write()
-    assert crontab.read_text().splitlines() == ["0 4 * * *  true", *cron_plan(night()).texts()]
-
-
-@pytest.mark.parametrize(
-    "beneath",
-    [
-        "0 4 * * *  true",
-        f" #{cron_plan(night()).line}",
-        cron_plan(night("/srv/popug2")).line,
-        f"{cron_plan(night()).line} && mine",
-    ],
-)
-def test_only_a_line_of_this_home_is_replaced(crontab: Path, beneath: str) -> None:
-    plan = cron_plan(night())
-    foreign = [plan.comment, beneath, "0 5 * * *  true"]
-    crontab.write_text("\n".join(foreign) + "\n")
-    for _ in range(2):
-        plan.write()
-        assert crontab.read_text().splitlines() == [*foreign, *plan.texts()]
-
-
-def test_comment_of_the_user_is_not_replaced(crontab: Path) -> None:
-    plan = cron_plan(night())
-    crontab.write_text(f"# popug-close-day, by Ada\n{plan.line}\n")
-    plan.write()
-    assert crontab.read_text().splitlines() == ["# popug-close-day, by Ada", plan.line, *plan.texts()]
-
-
-def test_line_under_another_comment_is_replaced_in_place(crontab: Path) -> None:
-    plan = cron_plan(night())
-    crontab.write_text(f"# popug-close-day\n{plan.line.replace('5', '9', 1)}\nMAILTO=ada\n")
-    plan.write()
-    assert crontab.read_text().splitlines() == [*plan.texts(), "MAILTO=ada"]
-
-
-def test_write_to_an_empty_crontab_adds_the_line(crontab: Path) -> None:
-    cron_plan(night()).write()
-    assert crontab.read_text().splitlines() == [*cron_plan(night()).texts()]
-
-
-def test_write_refused_without_cron(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Unavailable) as refusal:
-        cron_plan(night()).write()
-    assert refusal.value.code == "no_crontab"
-
-
-def test_crontab_that_cannot_be_read_is_left_alone(crontab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = Path(os.environ["PATH"].split(os.pathsep)[0]) / "crontab"
-    program.write_text("#!/bin/sh\necho 'you are not allowed to use this program' >&2; exit 1\n")
-    with pytest.raises(Unavailable):
-        cron_plan(night()).write()
-    assert not crontab.exists()
-
-
 # --- systemd ------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("home", ["/srv/popug", AWKWARD])
 def test_systemd_takes_both_files(tmp_path: Path, home: str) -> None:
-    plan = systemd_plan(night(home))
+    plan = systemd_plan(schedule(home))
     SystemdPlan(tmp_path, plan.files, plan.timer).write()
     files = [str(tmp_path / name) for name in plan.files]
     done = subprocess.run(["systemd-analyze", "verify", *files], capture_output=True, text=True, check=False)
@@ -380,7 +224,7 @@ def real_cron() -> None:
 def test_real_cron_closes_yesterday_with_the_written_line(company: InProcess, tmp_path: Path) -> None:
     real_cron()
     token = company.act("boss", IssueToken(username="boss", ttl_seconds=86400 * 30, scope=Scope.CLOSE_DAY)).token
-    file = night(str(company.root)).token_file
+    file = schedule(str(company.root)).token_file
     token_file = tmp_path / file.removeprefix("~/")
     token_file.parent.mkdir(parents=True)
     token_file.write_text(token + "\n")

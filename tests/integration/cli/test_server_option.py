@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from popug_cli.cli.main import run
-from tests.integration.client.test_remote_backend import ADA, SESSION, TASK
-from tests.support.fake_server import FakeServer, Reply, answer, problem
+from tests.support.fake_server import ADA, SESSION, STREAM, TASK, FakeServer, Reply, answer, events, problem, saying
 
 NOBODY_ELSE = 65534
 HEAVY = {
@@ -210,9 +209,6 @@ def test_invalid_bytes_are_refused_before_a_request_is_sent(desk: Desk) -> None:
 
 
 def test_events_are_followed_until_the_server_ends(desk: Desk) -> None:
-    from tests.integration.client.test_remote_backend import STREAM, events
-    from tests.support.fake_server import saying
-
     with desk.serve(answer({"events": []}), saying(STREAM + events(7, 8)), problem("token_expired", 4, 401)) as server:
         code, out, err = desk.run("events", "follow", "--server", server.url, "--json")
         assert [json.loads(line)["sequence"] for line in out.splitlines()] == ["7", "8"]

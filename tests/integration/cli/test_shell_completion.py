@@ -1,4 +1,4 @@
-"""Completion: the candidates for each user, and what bash, zsh and fish get of them."""
+"""Completion: the candidates for each user, and the words that bash, zsh and fish get."""
 
 import os
 import shutil
@@ -225,9 +225,9 @@ def test_invalid_completion_request_prints_no_traceback(environment: dict[str, s
 
 def test_typer_script_gets_no_words_that_a_shell_would_run(seat: Office) -> None:
     asked = {"_POPUG_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "popug task show "}
-    told = answer(asked)
-    assert told.startswith("_arguments '*: :((11 10 9")
-    assert "touch" not in told
+    script = answer(asked)
+    assert script.startswith("_arguments '*: :((11 10 9")
+    assert "touch" not in script
 
 
 @pytest.mark.parametrize("shell", COMMANDS)
@@ -235,7 +235,7 @@ def test_shell_shows_the_numbers_of_tasks_and_runs_no_title(shell: str, seat: Of
     session = ShellSession(shell, tmp_path / "session")
     try:
         assert session.called_with("popug tasks expo") == ["tasks", "export"]
-        shown = session.type("popug task complete 1\t\t")
+        shown = session.type("popug task complete 1\t\t", until="11")
     finally:
         session.close()
     assert "10" in shown, shown

@@ -1,4 +1,4 @@
-"""Completion as bash, zsh and fish show it: what a user types, and the arguments with which popug is then called."""
+"""Completion in bash, zsh and fish: a user types a part of a line, and popug is called with whole arguments."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `today` and `tasks list` say at a terminal: events that differ read differently, and hints that can succeed."""
+"""`today` and `tasks list` at a terminal: different events read differently, and each hint is a command that works."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import pytest
 
 from popug_cli.cli.main import run
 from popug_cli.kernel.clock import SystemClock
-from popug_cli.kernel.text import counted
 from popug_cli.messages.identity import DeactivateUser, IssueToken, Scope
 from popug_cli.messages.tasks import AddTask, CompleteTask, ListTasks, ShuffleTasks
 from tests.support.company import InProcess
@@ -103,21 +102,6 @@ def test_sentences_of_one_person_and_one_task(
     assert "Shuffled 1 task among 1 person." in text
     assert "In the red         1 person" in shown(company, "boss", "analytics", monkeypatch, capsys)
     assert "1 task; fees" in shown(company, "boss", "tasks list --all", monkeypatch, capsys)
-
-
-@pytest.mark.parametrize(
-    ("count", "words", "text"),
-    [
-        (0, ("task",), "0 tasks"),
-        (1, ("task",), "1 task"),
-        (2, ("task",), "2 tasks"),
-        (1_000, ("person", "people"), "1,000 people"),
-        (1, ("mail was", "mails were"), "1 mail was"),
-        (21, ("mail was", "mails were"), "21 mails were"),
-    ],
-)
-def test_count_agrees_with_its_noun(count: int, words: tuple[str, ...], text: str) -> None:
-    assert counted(count, *words) == text
 
 
 @pytest.mark.parametrize("scope", [Scope.CLOSE_DAY, None])

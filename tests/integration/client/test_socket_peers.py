@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.client import discovery, http
-from popug_cli.client.address import Address
+from popug_cli.client import http
+from popug_cli.client.address import Address, parse
 from popug_cli.client.discovery import find_local_server
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import no_progress
@@ -146,7 +146,7 @@ def test_busy_server_is_checked_when_it_answers(tmp_path: Path, monkeypatch: pyt
             raise TimeoutError
 
         monkeypatch.setattr(http, "connect", slow)
-        backend = discovery.find_local_server(home, lambda sentence: None, no_progress)
+        backend = find_local_server(home, lambda sentence: None, no_progress)
         monkeypatch.undo()
         assert backend is not None
         monkeypatch.setattr(http, "user_id_of_peer", lambda connection: OTHER)
@@ -172,8 +172,6 @@ def test_answer_of_local_peercred_is_parsed() -> None:
 
 def test_unix_address_of_the_user_is_not_limited(tmp_path: Path) -> None:
     """A socket that the user names may belong to any account: that of a service, or systemd's."""
-    from popug_cli.client.address import parse
-
     assert parse(f"unix://{tmp_path}/popug.sock").trusted_user_ids == frozenset()
 
 

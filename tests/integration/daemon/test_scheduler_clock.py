@@ -38,13 +38,13 @@ class Running:
         until = time.monotonic() + LONGEST_SECONDS
         while b"\n" not in self._rest:
             ready = select.select([self._process.stdout], [], [], max(0, until - time.monotonic()))[0]
-            assert ready, "it told nothing in time"
+            assert ready, "it printed nothing in time"
             more = os.read(self._process.stdout.fileno(), 65536)
             assert more, self._process.stderr and self._process.stderr.read()
             self._rest += more
         line, _, self._rest = self._rest.partition(b"\n")
-        told: dict[str, Any] = json.loads(line)
-        return told
+        report: dict[str, Any] = json.loads(line)
+        return report
 
     def closed(self) -> list[str]:
         """Return the days that the next run closes."""
@@ -91,8 +91,9 @@ def test_clock_jump_is_noticed_within_seconds(tmp_path: Path) -> None:
         assert running.closed() == []
         for now in ("2029-03-06 09:00", "2029-03-07 09:00"):
             wall.set(now)
-            told = running.line()
-            assert (told["days"], told["next"]["needs_yes"], told["next"]["overdue_days"] > 1000) == ([], True, True)
+            report = running.line()
+            assert (report["days"], report["next"]["needs_yes"]) == ([], True)
+            assert report["next"]["overdue_days"] > 1000
         wall.set("2026-03-07 00:06")
         assert running.closed() == ["2026-03-06"]
         running.end()

@@ -96,8 +96,8 @@ def test_signal_ends_scheduler_while_it_waits_to_start(company: InProcess) -> No
     with company.backend.runtime.writing(SCHEDULER), started(company.root, patch=patch) as process:
         eventually(lambda: re.search(f"-> FLOCK.*{lock}", Path("/proc/locks").read_text(encoding="utf-8")))
         process.send_signal(signal.SIGTERM)
-        told, errors = process.communicate(timeout=PATIENCE_SECONDS)
-    assert (process.returncode, told, errors) == (0, "", "")
+        output, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, output, errors) == (0, "", "")
 
 
 def test_signal_ends_scheduler_while_the_mail_server_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,9 +130,9 @@ def test_once_does_due_work_and_ends(company: InProcess, capsys: pytest.CaptureF
 def test_once_with_too_many_days_needs_yes(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
     long_ago = create_company(company.root.parent / "old", clock=SetClock(datetime(2001, 1, 1, tzinfo=UTC)))
     assert run_popug(["scheduler", "--home", str(long_ago.root), "--once"]) == 2
-    told = capsys.readouterr()
-    assert "too many to close without --yes" in told.out
-    assert "--yes" in told.err
+    output = capsys.readouterr()
+    assert "too many to close without --yes" in output.out
+    assert "--yes" in output.err
     assert long_ago.rows("SELECT * FROM billing_days") == []
 
 

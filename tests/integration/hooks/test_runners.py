@@ -15,7 +15,7 @@ import pytest
 
 from popug_cli.app import LocalBackend
 from popug_cli.app.hosting.served_company import ServedCompany
-from popug_cli.cli.commands.operations.serve import _background_work as beside_server
+from popug_cli.cli.commands.operations.serve import _background_work as background_work
 from popug_cli.cli.context import CommandContext, GlobalOptions
 from popug_cli.cli.main import run as run_popug
 from popug_cli.daemon.hook_loop import HookPoller, run_in_background, run_once
@@ -74,7 +74,7 @@ def test_server_runs_hooks_too(company: InProcess, monkeypatch: pytest.MonkeyPat
     path = hook(company, "task_created", f"{KEEP}; touch done")
     company.clock.instant = datetime.fromtimestamp(path.stat().st_ctime + 1, UTC)
     served_company = ServedCompany(company.backend.home, threads=2)
-    with beside_server(CommandContext(GlobalOptions(home=company.root), as_json=True), scheduler=scheduler)(
+    with background_work(CommandContext(GlobalOptions(home=company.root), as_json=True), scheduler=scheduler)(
         lambda progress: served_company.open_backend(company.warnings.append, progress=progress)
     ):
         add(company, "One")
@@ -177,8 +177,8 @@ def test_runner_error_is_its_document_on_stderr(company: InProcess, capsys: pyte
     code = run_popug(["--home", str(company.root), "scheduler", "--once", "--json"])
     capsys.readouterr()
     log_error(Unavailable("database_busy", "It is held."))
-    told = capsys.readouterr()
-    assert (code, told.out, json.loads(told.err)["error"]["code"]) == (0, "", "database_busy")
+    output = capsys.readouterr()
+    assert (code, output.out, json.loads(output.err)["error"]["code"]) == (0, "", "database_busy")
 
 
 # --- the commands -------------------------------------------------------------------------------
@@ -186,8 +186,8 @@ def test_runner_error_is_its_document_on_stderr(company: InProcess, capsys: pyte
 
 def shown(company: InProcess, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     code = run_popug(["--home", str(company.root), "hooks", *words])
-    told = capsys.readouterr()
-    return code, told.out + told.err
+    output = capsys.readouterr()
+    return code, output.out + output.err
 
 
 def test_hook_commands_print_text_and_json(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,19 +5,13 @@ import sqlite3
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from popug_cli.identity import shell_completion
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.identity import DeactivateUser, IssueToken, LogOut, Scope
-from tests.support.identity_company import People, settle
-
-
-@pytest.fixture
-def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> People:
-    return settle(tmp_path / "home", tmp_path / "template", monkeypatch)
+from tests.support.identity_company import People
 
 
 @pytest.fixture
@@ -54,9 +48,9 @@ def test_token_of_any_length_is_read(people: People, database: sqlite3.Connectio
 def test_users_complete_by_prefix(
     people: People, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    everybody = [("asya", "accountant"), ("boss", "admin"), ("kesha", "worker"), ("mira", "manager")]
-    assert shell_completion.users_with_prefix(database, "") == everybody
-    assert shell_completion.users_with_prefix(database, "ke") == everybody[2:3]
+    users = [("asya", "accountant"), ("boss", "admin"), ("kesha", "worker"), ("mira", "manager")]
+    assert shell_completion.users_with_prefix(database, "") == users
+    assert shell_completion.users_with_prefix(database, "ke") == users[2:3]
     assert shell_completion.users_with_prefix(database, "esha") == []
     monkeypatch.setattr(shell_completion, "MAX_USERS", 2)
-    assert shell_completion.users_with_prefix(database, "") == everybody[:2]
+    assert shell_completion.users_with_prefix(database, "") == users[:2]

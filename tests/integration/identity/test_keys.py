@@ -16,17 +16,7 @@ from popug_cli.messages.identity import RecoverAdmin, RegisterFirstAdmin, Rotate
 from popug_cli.platform import files
 from tests.support.company import PASSWORD
 from tests.support.error_checks import refused
-from tests.support.identity_company import People, settle
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("template") / "home"
-
-
-@pytest.fixture
-def people(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> People:
-    return settle(tmp_path / "home", template, monkeypatch)
+from tests.support.identity_company import People
 
 
 def key_file(people: People) -> Path:

@@ -1,41 +1,36 @@
-"""What a machine token may not do, and which ones outlive a new password."""
+"""Machine tokens: listed, used and revoked; they make no other credentials, and a new password leaves them valid."""
 
-from pathlib import Path
+from datetime import timedelta
 from traceback import format_exception
 from typing import Any
 
 import pytest
 
 from popug_cli.identity import users
-from popug_cli.messages.base import Message
+from popug_cli.messages.base import DECLARATIONS, Message
+from popug_cli.messages.billing import CloseDay, GetBalance
 from popug_cli.messages.identity import (
     AddUser,
+    DeactivateUser,
     IssueToken,
     ListTokens,
+    LogOut,
     RevokeToken,
     Scope,
     SetPassword,
     SetRole,
     ShowUser,
+    TokenLine,
     WhoAmI,
 )
+from popug_cli.messages.mail import ListMails
 from popug_cli.messages.principal import OPERATOR
 from tests.support.company import PASSWORD
 from tests.support.error_checks import refused
-from tests.support.identity_company import People, settle
+from tests.support.identity_company import People
 
 A_DAY = 86_400
 NEW = "another good one"
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("template") / "home"
-
-
-@pytest.fixture
-def people(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> People:
-    return settle(tmp_path / "home", template, monkeypatch)
 
 
 @pytest.fixture
@@ -132,3 +127,87 @@ def test_sql_error_does_not_contain_a_password_hash(people: People) -> None:
         fail()
     report = "".join(format_exception(error.value))
     assert "$secret" not in report.replace('"$argon2id$secret")', "")
+
+
+def line_of(people: People, token_id: str) -> TokenLine:
+    (line,) = [line for line in people.act("boss", ListTokens()).tokens if line.token_id == token_id]
+    return line
+
+
+def test_machines_token_is_listed_used_and_revoked(people: People) -> None:
+    head = people.head()
+    issued = people.act("boss", IssueToken(username="Asya", ttl_seconds=86400, scope=Scope.CLOSE_DAY))
+    assert (issued.scope, issued.expires_at - people.clock.instant) == ("close-day", timedelta(days=1))
+    line = line_of(people, issued.token_id)
+    assert (line.username, line.kind, line.scope, line.last_used_at) == ("asya", "machine", "close-day", None)
+    people.act("boss", RevokeToken(token_id=issued.token_id))
+    people.act("boss", RevokeToken(token_id=issued.token_id))
+    assert line_of(people, issued.token_id).revoked_at == people.clock.instant
+    assert not people.is_good(issued.token)
+    assert people.events(head) == ["token_issued boss", "token_revoked boss"]
+
+
+def test_machine_token_records_time_of_last_command(people: People) -> None:
+    issued = people.act("boss", IssueToken(username="boss", ttl_seconds=86400))
+    people.clock.advance(hours=1)
+    people.backend.perform(WhoAmI(), issued.token)
+    assert line_of(people, issued.token_id).last_used_at is None
+    people.backend.perform(SetRole(username="mira", role="worker"), issued.token)
+    assert line_of(people, issued.token_id).last_used_at == people.clock.instant
+
+
+def test_scope_of_cron_closes_the_day_and_nothing_else(people: People) -> None:
+    year = 365 * 86400
+    issued = people.act("boss", IssueToken(username="asya", ttl_seconds=year, scope=Scope.CLOSE_DAY))
+    people.clock.advance(hours=1)
+    others: list[Message[Any]] = [WhoAmI(), LogOut(), SetPassword(password="another one"), ListMails(), GetBalance()]
+    for message in others:
+        command = DECLARATIONS[type(message)].command_line
+        with refused("forbidden", 5, {"command": command, "scope": "close-day"}) as error:
+            people.backend.perform(message, issued.token)
+        assert f"`popug {command}`" in error.value.message
+    assert line_of(people, issued.token_id).last_used_at is None
+    assert people.backend.perform(CloseDay(), issued.token).days[0].closed
+    assert line_of(people, issued.token_id).last_used_at == people.clock.instant
+    people.act("boss", RevokeToken(token_id=issued.token_id))
+    with refused("token_revoked", 4):
+        people.backend.perform(CloseDay(), issued.token)
+
+
+def test_use_of_a_session_is_not_recorded(people: People) -> None:
+    people.act("boss", SetPassword(username="boss", password=PASSWORD))
+    token = people.log_in("boss").token
+    people.backend.perform(SetRole(username="mira", role="worker"), token)
+    assert {line.last_used_at for line in people.act("boss", ListTokens()).tokens} == {None}
+
+
+def test_expired_tokens_are_not_listed_and_the_latest_come_first(people: People) -> None:
+    people.machine_token("kesha", ttl_seconds=10)
+    people.clock.advance(seconds=5)
+    people.machine_token("asya", ttl_seconds=10)
+    people.machine_token("mira", ttl_seconds=10)
+    listed = [line.username for line in people.act("boss", ListTokens()).tokens]
+    assert (set(listed[:2]), listed[2]) == ({"asya", "mira"}, "kesha")
+    people.clock.advance(seconds=5)
+    assert "kesha" not in [line.username for line in people.act("boss", ListTokens()).tokens]
+
+
+def test_token_is_issued_to_active_people_for_a_time_allowed(people: People) -> None:
+    with refused("invalid_ttl", 2):
+        people.act("boss", IssueToken(username="kesha", ttl_seconds=366 * 86400 + 1))
+    with refused("user_not_found", 3):
+        people.act("boss", IssueToken(username="ghost", ttl_seconds=1))
+    people.act("boss", DeactivateUser(username="kesha"))
+    with refused("user_inactive", 6, {"username": "kesha"}):
+        people.act("boss", IssueToken(username="kesha", ttl_seconds=1))
+
+
+def test_token_of_366_days_is_accepted(people: People) -> None:
+    token = people.machine_token("kesha", ttl_seconds=366 * 86400)
+    people.clock.advance(days=365)
+    assert people.is_good(token)
+
+
+def test_unknown_token_is_not_revoked(people: People) -> None:
+    with refused("token_not_found", 3, {"token_id": "none"}):
+        people.act("boss", RevokeToken(token_id="none"))

@@ -2,7 +2,6 @@
 
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,17 +12,7 @@ from popug_cli.messages.identity import AddUser, RecoverAdmin, SetPassword
 from popug_cli.messages.principal import OPERATOR
 from tests.support.company import PASSWORD
 from tests.support.error_checks import refused
-from tests.support.identity_company import CHEAP, People, settle
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("template") / "home"
-
-
-@pytest.fixture
-def people(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> People:
-    return settle(tmp_path / "home", template, monkeypatch)
+from tests.support.identity_company import CHEAP, People
 
 
 def test_unknown_name_costs_as_much_hashing(people: People, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,19 +30,9 @@ from popug_cli.messages.identity import (
 from popug_cli.messages.principal import OPERATOR
 from tests.support.company import PASSWORD
 from tests.support.error_checks import refused
-from tests.support.identity_company import People, settle
+from tests.support.identity_company import People
 
 FIRST = RegisterFirstAdmin(username="ada", email="ada@example.com", password=PASSWORD)
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("template") / "home"
-
-
-@pytest.fixture
-def people(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> People:
-    return settle(tmp_path / "home", template, monkeypatch)
 
 
 # --- the first admin ----------------------------------------------------------------------------
@@ -191,7 +181,7 @@ def test_import_of_thousands_is_one_step(people: People) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "published"),
     [
         (SetRole(username="Kesha", role="manager"), ["user_role_changed boss"]),
         (SetEmail(username="kesha", email="new@example.com"), ["user_email_changed boss"]),
@@ -203,15 +193,15 @@ def test_import_of_thousands_is_one_step(people: People) -> None:
         (ActivateUser(username="kesha"), []),
     ],
 )
-def test_change_is_published_once_and_a_repeat_not(people: People, message: Message[Any], told: list[str]) -> None:
+def test_change_is_published_once_and_a_repeat_not(people: People, message: Message[Any], published: list[str]) -> None:
     head = people.head()
     answer = people.act("boss", message)
-    assert people.events(head) == told
+    assert people.events(head) == published
     shown = msgspec.structs.asdict(people.act("boss", ShowUser(username="kesha")))
     assert shown.items() <= msgspec.structs.asdict(answer).items()
     if not isinstance(message, SetPassword):
         assert people.act("boss", message) == answer
-        assert people.events(head) == told
+        assert people.events(head) == published
 
 
 def test_published_change_has_the_changed_values(people: People) -> None:

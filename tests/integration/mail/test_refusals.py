@@ -238,7 +238,7 @@ def test_retry_all_queues_every_failed_mail(popug: Popug, failed: MailCompany) -
     assert failed.published("mail_requeued") == 2
     assert json.loads(popug("mail", "send", "--json")[1])["sent"] == 2
     assert json.loads(popug("mail", "retry", "--all", "--json")[1]) == {"requeued": 0}
-    assert "failed_mail: warning" not in popug("doctor")[1]
+    assert "ATTENTION failed_mail" not in popug("doctor")[1]
 
 
 @pytest.mark.parametrize("arguments", [(), ("some-id", "--all")])

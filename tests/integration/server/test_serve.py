@@ -234,9 +234,9 @@ def test_events_come_as_a_stream_and_can_be_resumed(company: ServerFixture, serv
 
 def test_new_event_is_streamed(company: ServerFixture, served: RunningServer) -> None:
     listed = served.post("bus/list_events", {"limit": 1000}, company.tokens["ada"]).document["events"]
-    served.post("tasks/add_task", {"title": "Heard"}, company.tokens["kesha"])
-    (heard,) = events_of(served, company.tokens["ada"], f"/v1/events?after={listed[-1]['sequence']}", 1)
-    assert heard["data"]["title"] == "Heard"
+    served.post("tasks/add_task", {"title": "Followed"}, company.tokens["kesha"])
+    (followed,) = events_of(served, company.tokens["ada"], f"/v1/events?after={listed[-1]['sequence']}", 1)
+    assert followed["data"]["title"] == "Followed"
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,10 @@ BAD_EVENT = {
 def test_warnings_are_sent_in_a_header(company: ServerFixture, served: RunningServer) -> None:
     with closing(sqlite3.connect(company.home.database)) as database, database:
         database.execute("INSERT INTO bus_log (envelope) VALUES (?)", (json.dumps(BAD_EVENT),))
-    told = [served.post("tasks/list_tasks", {}, company.tokens["kesha"]).headers.get("popug-warnings")]
+    warnings = [served.post("tasks/list_tasks", {}, company.tokens["kesha"]).headers.get("popug-warnings")]
     dead = served.post("bus/list_dead_letters", {}, company.tokens["ada"]).document["dead"]
     assert {each["event"]["id"] for each in dead} == {BAD_EVENT["id"]}
-    assert told == [None] or "billing failed on 1 event, which can be processed later." in json.loads(told[0] or "")[0]
+    assert (
+        warnings == [None]
+        or "billing failed on 1 event, which can be processed later." in json.loads(warnings[0] or "")[0]
+    )

@@ -243,7 +243,7 @@ def test_replaced_company_is_not_served_any_more(company: ServerFixture, tmp_pat
 
 
 def test_systemd_socket_is_served_and_kept(company: ServerFixture, tmp_path: Path) -> None:
-    path, told = tmp_path / "given.sock", tmp_path / "notify"
+    path, notify_socket = tmp_path / "given.sock", tmp_path / "notify"
     code = (
         "import os, socket, sys\n"
         f"listening = socket.socket(socket.AF_UNIX); listening.bind({str(path)!r}); listening.listen()\n"
@@ -252,18 +252,18 @@ def test_systemd_socket_is_served_and_kept(company: ServerFixture, tmp_path: Pat
         "from popug_cli.cli.main import run\n"
         f"sys.exit(run(['serve', '--json', '--home', {str(company.home.root)!r}]))\n"
     )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
-        heard.bind(str(told))
-        heard.settimeout(60)
-        environment = os.environ | {"NOTIFY_SOCKET": str(told)}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(notify_socket))
+        receiver.settimeout(60)
+        environment = os.environ | {"NOTIFY_SOCKET": str(notify_socket)}
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
-        assert heard.recv(100) == b"READY=1"
+        assert receiver.recv(100) == b"READY=1"
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert client.recv(1000).startswith(b"HTTP/1.1 200")
         process.send_signal(signal.SIGTERM)
-        assert heard.recv(100) == b"STOPPING=1"
+        assert receiver.recv(100) == b"STOPPING=1"
         process.communicate(timeout=60)
         assert process.returncode == 0
         assert path.exists()

@@ -1,4 +1,4 @@
-"""The log of ``popug serve``: what it writes, what it never writes, and what happens if it cannot be written."""
+"""The log of ``popug serve``: its records, the secrets that it never contains, and a server that cannot write it."""
 
 import json
 import os

@@ -1,25 +1,24 @@
-"""The server's own application: paths, methods, queries, streams and what it loads."""
+"""The server's own application: paths, methods, bodies, and the packages that it loads."""
 
 import json
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib.metadata import requires
-from pathlib import Path
 
 import pytest
 
-from tests.support.running_server import JSON, PATIENCE_SECONDS, RunningServer, create_home, eventually
+from tests.support.running_server import (
+    JSON,
+    RunningServer,
+    create_home,
+    status_of,
+)
 from tests.support.server_fixture import ServerFixture
 
 READ_PATHS = ("/healthz", "/readyz", "/schema", "/schema/openapi.json", "/.well-known/jwks.json")
-FOLLOW = b"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n"
 SHORT = """
-from popug_cli.server import connection_limits, event_stream, request_limits
-event_stream.MAX_STREAMS = 3
-request_limits.SEND_TIMEOUT_SECONDS = 0.5
+from popug_cli.server import connection_limits, request_limits
 request_limits.MAX_MESSAGE_BYTES = 200_000
 request_limits.SMALL_BODY_BYTES = 50_000
 connection_limits.UNREAD_TIMEOUT_SECONDS = 0.5
@@ -36,20 +35,6 @@ def served(company: ServerFixture) -> Iterator[RunningServer]:
     with RunningServer(company.home.root, patch=SHORT) as found:
         yield found
         assert (found.end(), found.err) == (0, "")
-
-
-def connect(served: RunningServer) -> socket.socket:
-    client = socket.socket(socket.AF_UNIX)
-    client.settimeout(PATIENCE_SECONDS)
-    client.connect(str(served.socket))
-    return client
-
-
-def status_of(served: RunningServer, sent: bytes) -> int:
-    """Send a request; return the status of its response, without reading the rest."""
-    with connect(served) as client:
-        client.sendall(sent)
-        return int(client.recv(100).split()[1])
 
 
 @pytest.mark.parametrize("path", READ_PATHS)
@@ -102,27 +87,6 @@ def test_schema_page_escapes_what_the_document_says(title: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "status"),
-    [
-        ("after=1", 200),
-        ("after=%31", 200),
-        ("type=&actor=%ff", 200),
-        ("after=", 422),
-        ("after", 422),
-        ("after=-1", 422),
-        ("after=true", 422),
-        ("unknown=1", 422),
-        ("=1", 422),
-        ("after=1&after=x", 200),
-        ("after=x&after=1", 422),
-    ],
-)
-def test_event_query_is_checked(served: RunningServer, company: ServerFixture, query: str, status: int) -> None:
-    asked = FOLLOW % company.tokens["ada"].encode()
-    assert status_of(served, asked.replace(b"/v1/events", f"/v1/events?{query}".encode())) == status
-
-
-@pytest.mark.parametrize(
     "sent",
     [{"number": "1"}, {"number": 1.0}, {"number": True}, {"number": None}, {"number": [1]}, {"number": 1, "mine": 1}],
 )
@@ -165,44 +129,6 @@ def test_chunks_of_a_byte_are_bounded(served: RunningServer, company: ServerFixt
     head += b"Authorization: Bearer %b\r\nTransfer-Encoding: chunked\r\n\r\n" % company.tokens["kesha"].encode()
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body.ljust(count))
     assert status_of(served, head + chunks + b"0\r\n\r\n") == status
-
-
-def is_followed(served: RunningServer, company: ServerFixture) -> bool:
-    return status_of(served, FOLLOW % company.tokens["ada"].encode()) == 200
-
-
-def test_stream_ends_when_its_client_leaves(served: RunningServer, company: ServerFixture) -> None:
-    clients = [connect(served) for _ in range(3)]
-    for client in clients:
-        client.sendall(FOLLOW % company.tokens["ada"].encode())
-        assert client.recv(12) == b"HTTP/1.1 200"
-    assert not is_followed(served, company)
-    began = time.monotonic()
-    for client in clients:
-        client.close()
-    eventually(lambda: is_followed(served, company))
-    assert time.monotonic() - began < 10, "a heartbeat, which would notice it, is sent after 15 s"
-
-
-def test_stream_ends_when_its_client_stops_reading(served: RunningServer, company: ServerFixture) -> None:
-    lines = [{"title": f"Task {number} {'x' * 80}"} for number in range(1_000)]
-    served.post("tasks/import_tasks", {"lines": lines}, company.tokens["kesha"])
-    clients = [connect(served) for _ in range(3)]
-    for client in clients:
-        client.sendall(FOLLOW % company.tokens["ada"].encode())
-    eventually(lambda: is_followed(served, company))
-    for client in clients:
-        client.close()
-
-
-def test_stream_that_runs_does_not_delay_the_end(tmp_path: Path) -> None:
-    company = create_home(tmp_path / "home")
-    with RunningServer(company.home.root) as served, connect(served) as client:
-        client.sendall(FOLLOW % company.tokens["ada"].encode())
-        assert client.recv(12) == b"HTTP/1.1 200"
-        began = time.monotonic()
-        assert (served.end(), served.err) == (0, "")
-        assert time.monotonic() - began < 8, "the grace period of 10 s was awaited"
 
 
 def test_server_depends_on_uvicorn_and_h11_only() -> None:

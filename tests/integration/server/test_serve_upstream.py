@@ -1,4 +1,4 @@
-"""What our protocol needs of uvicorn's unexported classes: a new uvicorn that differs fails here first."""
+"""uvicorn's unexported classes have the members that our protocol uses; a new uvicorn that differs fails here first."""
 
 import asyncio
 import inspect

@@ -1,4 +1,4 @@
-"""What every driver behind ``storage/port.py`` promises. The tests of a driver inherit from ``DriverContract``."""
+"""The promises of every driver behind ``storage/port.py``. The tests of a driver inherit from ``DriverContract``."""
 
 import subprocess
 import sys

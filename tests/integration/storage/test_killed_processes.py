@@ -1,4 +1,4 @@
-"""What a process that was killed left behind is named and cleared by the next command, or finished."""
+"""After a kill, the next command names and removes the files that the process left, or finishes its restore."""
 
 import fcntl
 import os

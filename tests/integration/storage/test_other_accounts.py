@@ -1,4 +1,4 @@
-"""Only the owner of a home opens it; what other accounts own is refused and named, never taken over."""
+"""Only the owner of a home opens it; files of other accounts are refused and named, never taken over."""
 
 import json
 import os

@@ -72,6 +72,7 @@ def test_rare_events_of_a_subject_come_from_the_index(company: InProcess, monkey
         context.log.by_subject("x", PayoutMade, MailSent, MailFailed)
         context.log.by_subject("x", UserRegistered)
         monkeypatch.undo()
+        assert len(seen) == 2
         for statement, values in seen:
             assert "bus_log_rare (subject=? AND type=?)" in plan(context, statement, *values)
 

@@ -60,8 +60,8 @@ def are_waiting(company: InProcess, count: int) -> None:
     inode = f":{(company.root / write_lock.LOCK_FILE_NAME).stat().st_ino} "
 
     def are_there() -> bool:
-        told = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
-        return len([line for line in told if "-> FLOCK" in line and inode in line]) == count
+        locks = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
+        return len([line for line in locks if "-> FLOCK" in line and inode in line]) == count
 
     eventually(are_there)
 
@@ -104,9 +104,9 @@ def test_signal_ends_a_wait_at_once_and_nothing_is_done(company: InProcess, numb
         one.stdin.flush()
         are_waiting(company, 1)
         one.send_signal(number)
-        told, errors = one.communicate(timeout=PATIENCE_SECONDS)
+        output, errors = one.communicate(timeout=PATIENCE_SECONDS)
         assert holder.poll() is None
-    assert (one.returncode, told, "Traceback" in errors) == (code, "", False)
+    assert (one.returncode, output, "Traceback" in errors) == (code, "", False)
     assert company.rows("SELECT 1 FROM bus_log WHERE type LIKE '%admin_recovered%'") == []
 
 

@@ -1,4 +1,4 @@
-"""Imports: what a second import says, ids that another user took, how much one may import, composed letters."""
+"""Imports: a second import, ids that another user took, the limit of lines, and composed letters."""
 
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def test_again_in_a_new_company_records_each_line_once(company: InProcess) -> No
 
 
 @pytest.mark.parametrize("role", ["kesha", "abacus"])
-def test_import_is_bounded_for_who_does_not_manage(
+def test_import_of_a_worker_or_accountant_is_bounded(
     company: InProcess, role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POPUG_TASKS_IMPORT_LIMIT", "3")

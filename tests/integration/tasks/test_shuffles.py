@@ -78,9 +78,9 @@ def test_shuffle_events_share_one_draw_and_its_request(company: InProcess) -> No
     start = log_head(company)
     done = company.act("boss", ShuffleTasks())
     (request,) = events(company, ShuffleRequested, after=start)
-    (told,) = events(company, TasksShuffled, after=start)
-    assert {event.data.draw for event in events(company, TaskAssigned, after=start)} == {told.data.draw}
-    assert (told.data.task_count, told.data.candidates_count) == (19, 3)
+    (shuffled,) = events(company, TasksShuffled, after=start)
+    assert {event.data.draw for event in events(company, TaskAssigned, after=start)} == {shuffled.data.draw}
+    assert (shuffled.data.task_count, shuffled.data.candidates_count) == (19, 3)
     causes = company.rows(
         "SELECT DISTINCT envelope ->> '$.causationid' AS cause FROM bus_log"
         f" WHERE sequence > {start} AND type IN ('{TaskAssigned.TYPE}', '{TasksShuffled.TYPE}')"
@@ -113,11 +113,11 @@ def test_shuffle_request_from_outside_is_carried_out(company: InProcess) -> None
 
 
 def test_shuffle_reports_progress(company: InProcess) -> None:
-    told: list[tuple[str, int, int]] = []
-    company.backend._progress = lambda label, done, total: told.append((label, done, total))
+    reported: list[tuple[str, int, int]] = []
+    company.backend._progress = lambda label, done, total: reported.append((label, done, total))
     del company.backend.__dict__["runtime"]
     company.act("boss", ShuffleTasks())
-    assert ("Shuffling", 19, 19) in told
+    assert ("Shuffling", 19, 19) in reported
 
 
 # --- verification of draws ----------------------------------------------------------------------
@@ -249,10 +249,10 @@ def test_late_user_change_alters_no_draw(company: InProcess) -> None:
     first, second, third = (ShuffleRequested(shuffle_id=f"s{n}", requested_by="boss") for n in range(3))
     start = log_head(company)
     publish(company, first, second, UserDeactivated(user_id=kesha), third, UserReactivated(user_id=asya))
-    told = events(company, after=start)
+    published = events(company, after=start)
     with company.backend.runtime.writing(OPERATOR) as context:
-        for event in (told[0], told[4], told[1], told[2], told[3]):
-            late = event is told[4]
+        for event in (published[0], published[4], published[1], published[2], published[3]):
+            late = event is published[4]
             CONSUMER.consume([event], context if late else context.at_position(event.sequence))
     catch_up_all(company)
     checks = [company.act("boss", VerifyShuffle(shuffle_id=f"s{n}")) for n in range(3)]

@@ -46,9 +46,9 @@ def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
 
 def watched(company: InProcess) -> list[tuple[str, int, int]]:
     """Record the progress of the company's work from now on."""
-    told: list[tuple[str, int, int]] = []
-    show_to(company, lambda label, done, total: told.append((label, done, total)))
-    return told
+    reported: list[tuple[str, int, int]] = []
+    show_to(company, lambda label, done, total: reported.append((label, done, total)))
+    return reported
 
 
 def show_to(company: InProcess, progress: Progress) -> None:
@@ -66,7 +66,7 @@ def newcomer(name: str, email: str = "", role: str = "worker") -> NewPerson:
 
 
 def test_import_over_portions_is_one_import(company: InProcess) -> None:
-    told = watched(company)
+    reported = watched(company)
     lines = [NewTask(title="Feed"), None, NewTask(title="Mend", jira_id="P-1"), *chores(4), NewTask(title="Feed")]
     again = [NewTask(title="mend", jira_id="P-1"), NewTask(title="Chore 1"), NewTask(title="Feed")]
     done = company.act("kesha", ImportTasks(lines=[*lines, *again]))
@@ -77,24 +77,24 @@ def test_import_over_portions_is_one_import(company: InProcess) -> None:
         {"Feed": 3, "Mend": 1, "Chore 1": 2, "Chore 2": 1, "Chore 3": 1, "Chore 4": 1}
     )
     assert len({event.data.draw.seed for event in events(company, TaskAssigned)}) == 1
-    assert told[:4] == [("Creating tasks", done, len(lines) + len(again)) for done in (3, 6, 9, 10)]
+    assert reported[:4] == [("Creating tasks", done, len(lines) + len(again)) for done in (3, 6, 9, 10)]
     done = company.act("kesha", ImportTasks(lines=[*lines, *again]))
     assert (done.imported, done.skipped) == (0, 10)
 
 
 def test_bad_line_is_refused_before_any_task_is_created(company: InProcess) -> None:
-    told = watched(company)
+    reported = watched(company)
     error = refused(company, "kesha", ImportTasks(lines=[*chores(MANY), NewTask(title="[bad")]))
     assert (error.code, error.details["line"]) == ("invalid_title", MANY + 1)
-    assert told == []
+    assert reported == []
 
 
 def test_people_are_imported_over_portions(company: InProcess) -> None:
-    told = watched(company)
+    reported = watched(company)
     lines = [newcomer("polly"), newcomer("vera"), None, newcomer("Kesha"), newcomer("POLLY"), newcomer("zed")]
     done = company.act("boss", ImportUsers(people=lines))
     assert (done.imported, done.skipped) == (3, 2)
-    assert told[:2] == [("Registering people", done, len(lines)) for done in (3, 5)]
+    assert reported[:2] == [("Registering people", done, len(lines)) for done in (3, 5)]
     assert [user.username for user in company.act("boss", ListUsers()).users] == [
         "boss",
         "gosha",
@@ -126,9 +126,9 @@ def test_first_bad_line_of_users_is_refused_and_none_added(company: InProcess, b
 
 def test_shuffle_over_portions_draws_once_for_each_open_task(company: InProcess) -> None:
     company.act("kesha", ImportTasks(lines=chores(MANY)))
-    told = watched(company)
+    reported = watched(company)
     shuffle = company.act("boss", ShuffleTasks())
-    assert told[:4] == [("Shuffling", done, MANY) for done in (3, 6, 9, MANY)]
+    assert reported[:4] == [("Shuffling", done, MANY) for done in (3, 6, 9, MANY)]
     drawn = [event.data for event in events(company, TaskAssigned) if event.data.shuffle_id == shuffle.shuffle_id]
     assert sorted(assignment.subject for assignment in drawn) == sorted(
         task["task_id"] for task in company.rows("SELECT task_id FROM tasks_tasks")
@@ -142,10 +142,10 @@ def test_all_tasks_of_a_deactivated_user_are_reassigned(company: InProcess) -> N
         company.act("boss", DeactivateUser(username=name))
     company.act("kesha", ImportTasks(lines=chores(MANY)))
     company.hire("vera")
-    told = watched(company)
+    reported = watched(company)
     company.act("boss", DeactivateUser(username="kesha"))
     assert {task.assignee for task in company.act("boss", ALL).tasks} == {"vera"}
-    assert told[:4] == [("Reassigning", done, MANY) for done in (3, 6, 9, MANY)]
+    assert reported[:4] == [("Reassigning", done, MANY) for done in (3, 6, 9, MANY)]
     assert len(events(company, TaskAssigned)) == 2 * MANY
 
 

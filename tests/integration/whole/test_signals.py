@@ -59,8 +59,8 @@ def test_cleanup_runs_before_a_signal_ends_the_process(tmp_path: Path, number: i
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(number)
-        _, told = process.communicate(timeout=60)
-    assert (process.returncode, told) == (-number, "")
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (-number, "")
     assert not begun.exists()
 
 

@@ -57,8 +57,8 @@ def old(tmp_path: Path) -> Home:
     """A home of the first release."""
     home = Home(tmp_path / "old")
     unpack(OLD, home)
-    with ExitStack() as beside:
-        create_first_key(home, SeededChance(5), beside)
+    with ExitStack() as on_rollback:
+        create_first_key(home, SeededChance(5), on_rollback)
     return home
 
 

@@ -43,7 +43,7 @@ class Tally:
 
 
 class Load(NamedTuple):
-    """How many workers run how many commands each, or for how long.
+    """The number of workers, and the number of commands of each, or their time.
 
     If ``with_server``, ``popug serve`` holds the home during the run, and an operator works on it without a pause.
     """

@@ -138,8 +138,8 @@ class Worker:
         self.report.asked[name] = self.report.asked.get(name, 0) + 1
         stderr = answer.stderr.replace(EXPECTED_WARNING, "")
         if answer.code not in REFUSED_FOR_A_REASON or "Traceback" in stderr or "warning" in stderr:
-            told = answer.stderr or answer.stdout
-            self.report.faults.append(f"{line} {' '.join(more)} by {by} ended with {answer.code}: {told}")
+            output = answer.stderr or answer.stdout
+            self.report.faults.append(f"{line} {' '.join(more)} by {by} ended with {answer.code}: {output}")
         return answer
 
     def anybody(self) -> str:

@@ -66,7 +66,7 @@ Watch = Callable[[Tally], None]
 
 
 class Order(NamedTuple):
-    """How many trials, from which seed, in how many processes, and of which commands."""
+    """The number of trials, their seed, the number of processes, and the chosen commands."""
 
     seed: int
     trials: int

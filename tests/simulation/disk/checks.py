@@ -35,8 +35,8 @@ def _as_undisturbed(rehearsal: Rehearsal, after: Aftermath) -> str:
     done = after.found.state == rehearsal.once
     expected = rehearsal.twice if done else rehearsal.once
     if after.ended.state != expected:
-        told = after.again.stderr.strip()[-200:]
-        return f"given again it ends otherwise: {difference(after.ended.state, expected)} ({told})"
+        output = after.again.stderr.strip()[-200:]
+        return f"given again it ends otherwise: {difference(after.ended.state, expected)} ({output})"
     codes = {rehearsal.again.code} if done else {rehearsal.done.code}
     if _may_be_half_done(rehearsal):
         codes = {rehearsal.again.code, rehearsal.done.code}
@@ -46,4 +46,4 @@ def _as_undisturbed(rehearsal: Rehearsal, after: Aftermath) -> str:
 
 
 def _may_be_half_done(rehearsal: Rehearsal) -> bool:
-    return rehearsal.step.command.staged or rehearsal.step.command.beside
+    return rehearsal.step.command.staged or rehearsal.step.command.writes_file

@@ -85,8 +85,8 @@ class Outcome(NamedTuple):
     @property
     def error(self) -> dict[str, Any]:
         """Return the error that ``--json`` printed."""
-        told = [line for line in self.stderr.splitlines() if line.startswith('{"error"')]
-        return dict(json.loads(told[-1])["error"]) if told else {}
+        errors = [line for line in self.stderr.splitlines() if line.startswith('{"error"')]
+        return dict(json.loads(errors[-1])["error"]) if errors else {}
 
 
 class Examined(NamedTuple):

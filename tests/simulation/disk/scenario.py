@@ -35,10 +35,10 @@ class Command(NamedTuple):
     """A command of the scenario.
 
     ``ask`` is a query for the values in braces in line and actor. A ``staged`` command takes several transactions, so
-    that a cut or a fault may leave it half done, and the repeat finishes it. A ``beside`` command takes one transaction
-    and a file next to the database, so that a cut may leave it half done. ``quiet_for`` is how long a repeat waits
-    (a lease), ``otherwise`` the command to run if it is refused. ``broken`` names a consumer that fails during the
-    command; such a command only prepares later ones.
+    that a cut or a fault may leave it half done, and the repeat finishes it. A ``writes_file`` command takes one
+    transaction and writes a file next to the database, so that a cut may leave it half done. A repeat waits for
+    ``quiet_for`` (a lease); ``otherwise`` is the command to run if it is refused. ``broken`` names a consumer that
+    fails during the command; such a command only prepares later ones.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Command(NamedTuple):
     actor: str = "ada"
     ask: str = ""
     staged: bool = False
-    beside: bool = False
+    writes_file: bool = False
     quiet_for: timedelta = timedelta(0)
     broken: str = ""
     next_day: bool = False
@@ -124,9 +124,9 @@ def commands(chance: random.Random, folder: Path) -> list[Command]:
         Command("tasks shuffle", ("tasks", "shuffle", "--yes")),
         Command("balance", ("balance",), actor="bob"),
         Command("set-role", ("user", "set-role", "n0", "accountant")),
-        Command("config set", ("config", "set", "mail.from", "cage@popug.example"), beside=True),
+        Command("config set", ("config", "set", "mail.from", "cage@popug.example"), writes_file=True),
         Command("token issue", _words("token issue bob --ttl 30d")),
-        Command("token rotate", ("token", "rotate"), beside=True),
+        Command("token rotate", ("token", "rotate"), writes_file=True),
         Command("passwd", _words("user passwd bob --password-stdin"), f"{NEW_WORD}\n"),
         Command("task add again", ("task", "add", "Polish the perch")),
         complete._replace(name="complete again"),

@@ -1,7 +1,7 @@
 """``python -m tests.simulation.harnesses``: plant bugs, each of which at least one harness must find.
 
 python -m tests.simulation.harnesses                                  the table of bugs and harnesses
-python -m tests.simulation.harnesses --bugs synchronous-off        one row of it
+python -m tests.simulation.harnesses --bugs synchronous-off           one row of it
 python -m tests.simulation.harnesses --round 30                       trials of each disk harness on one scenario
 """
 

@@ -1,4 +1,4 @@
-"""Which harness finds which bug, each in its own process with the bug planted in a copy of the program.
+"""The bugs that each harness finds. Each run is a process with a bug planted in its copy of the program.
 
 Add another harness with a row in ``HARNESSES``: a command that takes ``--bug``, ``--seed`` and ``--no-progress``,
 prints ``seed N: K trials`` and exits with 1 if it found a bug.
@@ -50,9 +50,9 @@ def hunt(bug: str, harness: str, seed: int) -> Cell:
     if harness in OF_THE_DAY:
         line += ["--only", FOCUS.get(bug, "task")]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
-    seconds, told = time.perf_counter() - began, TRIALS.search(done.stdout)
-    if done.returncode == 1 and told is None and "undisturbed" in done.stderr:  # the bug is found without a cut
+    seconds, trials = time.perf_counter() - began, TRIALS.search(done.stdout)
+    if done.returncode == 1 and trials is None and "undisturbed" in done.stderr:  # the bug is found without a cut
         return Cell(True, 0, seconds)
-    if done.returncode not in (0, 1) or told is None:
+    if done.returncode not in (0, 1) or trials is None:
         raise RuntimeError(f"{' '.join(line)} ended with {done.returncode}: {done.stdout}{done.stderr}")
-    return Cell(done.returncode == 1, int(told[1].replace(",", "")), seconds)
+    return Cell(done.returncode == 1, int(trials[1].replace(",", "")), seconds)

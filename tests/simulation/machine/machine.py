@@ -176,9 +176,9 @@ class CompanyMachine(RuleBasedStateMachine):
         if not refused:
             paid = self.company.close(up_to)
             if report is not None:
-                told = {d.business_date: {p.username: p.amount_cents for p in d.payouts} for d in report.days}
+                payouts = {d.business_date: {p.username: p.amount_cents for p in d.payouts} for d in report.days}
                 news = {d.business_date for d in report.days if not d.already_closed}
-                require({day: told[day] for day in news} == paid, "closes_as_the_rules_say", f"{told}, {paid}")
+                require({day: payouts[day] for day in news} == paid, "closes_as_the_rules_say", f"{payouts}, {paid}")
                 require(bool(report.set_aside) or not self.company.waits, "a_close_names_what_waits", report)
 
     @rule(hours=st.sampled_from((1, 7, 23, 24, 50)))
@@ -247,10 +247,12 @@ class CompanyMachine(RuleBasedStateMachine):
             answer = self._tell("boss", GetBalance(username=name))
             require(answer.balance_cents == self.company.balance(name), "balance_as_the_rules_say", answer)
             first = self.company.first_day - 400 * ONE_DAY
-            told = self._tell("boss", GetStatement(username=name, from_date=first, to_date=first + 4000 * ONE_DAY))
-            require(told.closing_balance_cents == answer.balance_cents, "a_statement_ends_with_the_balance", told)
+            statement = self._tell("boss", GetStatement(username=name, from_date=first, to_date=first + 4000 * ONE_DAY))
+            require(
+                statement.closing_balance_cents == answer.balance_cents, "a_statement_ends_with_the_balance", statement
+            )
             running = 0
-            for entry in told.entries:
+            for entry in statement.entries:
                 running += entry.signed_cents
                 require(entry.balance_cents == running, "a_statement_adds_up", entry)
                 require(entry.kind != "payout" or running == 0, "a_payout_leaves_zero", entry)
@@ -270,16 +272,18 @@ class CompanyMachine(RuleBasedStateMachine):
         type(self).steps += 1
         company, world = self.company, self.world
         watch(world)
-        told = [(t.number, t.title, t.jira, t.creator, t.assignee, t.completed, t.fee, t.reward) for t in company.tasks]
-        require(self._tasks() == told, "tasks_as_the_rules_say", f"{self._tasks()}\n{told}")
+        expected = [
+            (t.number, t.title, t.jira, t.creator, t.assignee, t.completed, t.fee, t.reward) for t in company.tasks
+        ]
+        require(self._tasks() == expected, "tasks_as_the_rules_say", f"{self._tasks()}\n{expected}")
         entered = sorted((e for _, e, _ in self._entries()), key=repr)
         require(
             entered == sorted(company.entries, key=repr), "entries_as_the_rules_say", _odd(entered, company.entries)
         )
         columns = "business_date, fees_cents, rewards_cents, payouts_cents, paid_count, in_red_count"
         recorded = {d: Figures(*f) for d, *f in world.rows(f"SELECT {columns} FROM billing_days")}
-        expected = {day.isoformat(): figures for day, figures in company.closed.items()}
-        require(recorded == expected, "days_as_the_rules_say", f"{recorded}, {expected}")
+        expected_days = {day.isoformat(): figures for day, figures in company.closed.items()}
+        require(recorded == expected_days, "days_as_the_rules_say", f"{recorded}, {expected_days}")
         if not {"mail"} & world.wrong.down:
             self._mails_agree()
 

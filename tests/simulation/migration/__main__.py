@@ -126,18 +126,18 @@ def _rows(database: Path) -> list[Any]:
 
 def _in_a_child(work: Callable[[], str]) -> tuple[int, str]:
     """Run work in a child. Return how it ended, and its output."""
-    told, telling = os.pipe()
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         code = 70
         try:
-            os.close(told)
-            os.write(telling, work().encode())
+            os.close(reader)
+            os.write(writer, work().encode())
             code = 0
         finally:
             os._exit(code)
-    os.close(telling)
-    with os.fdopen(told, "rb") as reading:
+    os.close(writer)
+    with os.fdopen(reader, "rb") as reading:
         said = reading.read().decode()
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status), said

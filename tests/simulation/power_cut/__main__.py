@@ -4,7 +4,7 @@ Synced writes are kept; unsynced writes are dropped, torn at sectors or reordere
 such image the database recovers, the doctor passes, and every acknowledged command is there.
 
 python -m tests.simulation.power_cut --images 10000                              the long run
-python -m tests.simulation.power_cut --images 500 --bug synchronous-off       it must find damaged databases
+python -m tests.simulation.power_cut --images 500 --bug synchronous-off          it must find damaged databases
 """
 
 import argparse
