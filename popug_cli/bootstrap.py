@@ -12,9 +12,10 @@ from popug_cli.kernel.errors import NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomDraws, RandomSource, SystemRandomSource, uuid7
-from popug_cli.kernel.settings import load_settings, read_settings
+from popug_cli.kernel.settings import DATABASE_URL, read_settings
 from popug_cli.storage import migrate, temporary_home
 from popug_cli.storage.mounts import require_lock_support
+from popug_cli.storage.port import Database
 from popug_cli.storage.sqlite import SqliteDatabase
 
 # In this order one pass processes most events: billing publishes prices for tasks, and payouts for mail.
@@ -43,12 +44,10 @@ def open_runtime(
     home_owner.check_owner(home.root)
     for sentence in temporary_home.clear(home):
         warn(sentence)
-    if not home.database.exists():
-        raise not_initialised(home)
-    require_lock_support(home.root, home.database)
-    settings = read_settings(home.config) if accept_invalid_settings else load_settings(home.config)
-    migrate.migrate_if_older(home)
-    database = SqliteDatabase(home.database, threads=threads, while_waiting=while_waiting)
+    settings = read_settings(home.config)
+    if not accept_invalid_settings and (settings.text(DATABASE_URL) or home.database.exists()):
+        settings.require_valid()
+    database = _open_database(home, settings.text(DATABASE_URL), threads, while_waiting)
     with database.transaction(writes=False) as connection:
         row = connection.record("SELECT home_id, time_zone FROM storage_home")
     if row is None:
@@ -74,10 +73,8 @@ def found_company(
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
     load_zone(time_zone)
     home_owner.check_place(home.root)
-    require_lock_support(home.root, home.database)
-    migrate.create(home)
+    database = _create_database(home, read_settings(home.config).text(DATABASE_URL))
     now = clock.now()
-    database = SqliteDatabase(home.database)
     with database.transaction(writes=True) as connection:
         connection.execute(
             "INSERT INTO storage_home (id, home_id, time_zone, founded_at) VALUES (1, :home_id, :zone, :now)"
@@ -87,6 +84,45 @@ def found_company(
             now=to_rfc3339(now),
         )
     database.close()
+
+
+def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[], None]) -> Database:
+    """Open the company's database: that of the URL, or without one the file in the home, migrated if it is older."""
+    if url:
+        from popug_cli.storage.postgres.driver import PostgresDatabase
+
+        shared_database = PostgresDatabase(url, threads=threads, while_waiting=while_waiting)
+        if not shared_database.is_created():
+            raise _empty_database(shared_database.address)
+        home.make()
+        return shared_database
+    if not home.database.exists():
+        raise not_initialised(home)
+    require_lock_support(home.root, home.database)
+    migrate.migrate_if_older(home)
+    return SqliteDatabase(home.database, threads=threads, while_waiting=while_waiting)
+
+
+def _create_database(home: Home, url: str) -> Database:
+    """Create the home, and the tables of its database if they are missing; return the database."""
+    if url:
+        from popug_cli.storage.postgres import schema
+        from popug_cli.storage.postgres.driver import PostgresDatabase
+
+        schema.migrate(url)
+        home.make()
+        return PostgresDatabase(url)
+    require_lock_support(home.root, home.database)
+    migrate.create(home)
+    return SqliteDatabase(home.database)
+
+
+def _empty_database(address: str) -> NotFound:
+    return NotFound(
+        "not_initialised",
+        f"There is no company in {address} yet.",
+        hint="Create one with `popug init --admin NAME --email ADDRESS`, or copy one with `popug database copy`.",
+    )
 
 
 def not_initialised(home: Home) -> NotFound:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cached_property, partial
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -39,12 +39,13 @@ from popug_cli.messages.identity import RegisterFirstAdmin
 from popug_cli.messages.principal import ANONYMOUS, OPERATOR, Principal
 from popug_cli.platform.signals import find_in_context
 from popug_cli.storage import temporary_home
-from popug_cli.storage.errors import ENVIRONMENT_CODES, PARTIAL_WORK_KEPT, partly_done
+from popug_cli.storage.errors import ENVIRONMENT_CODES, PARTIAL_WORK_KEPT, TransactionLost, partly_done
 
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 OnWrite = Callable[[Context, Any], None]
 FOLLOW_POLL_SECONDS = 0.5
+RERUN_SECONDS = 30.0
 YIELD_SECONDS = 0.01  # gives other threads the time to begin their commands
 # These messages show or repair a broken company, so they use defaults in place of invalid settings.
 WORK_WITH_INVALID_SETTINGS: tuple[type[Message[Any]], ...] = (ShowSettings, SetSetting, CheckHealth, BackUp)
@@ -173,16 +174,22 @@ class LocalBackend:
     def perform_as(self, principal: Principal, message: Message[Answer]) -> Answer:
         """Perform a message for an authenticated principal, and return its answer.
 
-        If an environment error comes after a part was committed, raise ``in_doubt``. If an interrupt does, raise a
-        ``KeyboardInterrupt`` that says so.
+        It runs again if a database server ended it before anything was committed. If an environment error comes after a
+        part was committed, raise ``in_doubt``. If an interrupt does, raise a ``KeyboardInterrupt`` that says so.
         """
         self._has_changed = False
         self._accepts_invalid_settings = isinstance(message, WORK_WITH_INVALID_SETTINGS)
         self._warns_of_settings = self._warns_of_settings and not isinstance(message, WARN_OF_SETTINGS_THEMSELVES)
         if "runtime" in vars(self) and not self._accepts_invalid_settings:
             self.runtime.settings.require_valid()
+        deadline = monotonic() + RERUN_SECONDS
         try:
-            return self._run(principal, message)
+            while True:
+                try:
+                    return self._run(principal, message)
+                except TransactionLost:
+                    if self._has_changed or monotonic() > deadline:
+                        raise
         except (Exception, KeyboardInterrupt) as error:
             if self._has_changed and find_in_context(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(PARTIAL_WORK_KEPT) from error

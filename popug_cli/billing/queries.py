@@ -79,7 +79,7 @@ def get_statement(message: GetStatement, context: Context) -> Statement:
     opening_cents = opening_balance(account.account_id, first, as_of, context)
     where = (
         "entry.employee_id = :account AND entry.business_date BETWEEN :first AND :last"
-        " AND (:as_of IS NULL OR entry.recorded_at <= :as_of)"
+        " AND (CAST(:as_of AS TEXT) IS NULL OR entry.recorded_at <= :as_of)"
     )
     values = {
         "account": account.account_id,
@@ -128,7 +128,10 @@ def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
     owner_id = None
     if message.username is not None or context.principal.role not in {None, *ACCOUNTING}:
         owner_id = find_account(message.username, context).account_id
-    where = "entry.task_id = :task AND (:owner_id IS NULL OR entry.employee_id = :owner_id) ORDER BY entry.position"
+    where = (
+        "entry.task_id = :task AND (CAST(:owner_id AS TEXT) IS NULL OR entry.employee_id = :owner_id)"
+        " ORDER BY entry.position"
+    )
     rows = context.connection.records(
         f"{SELECT_ENTRIES_WITH_BALANCE} WHERE {where}", task=message.task_id, owner_id=owner_id
     )

@@ -89,9 +89,7 @@ def position_before(context: Context, instant: datetime) -> int:
     """Return the position of the last event before ``instant``, or 0; the end of the log if it is in the future."""
     if instant > context.now:
         return context.position
-    statement = (
-        "SELECT sequence FROM bus_log WHERE json_extract(envelope, '$.time') < :instant ORDER BY sequence DESC LIMIT 1"
-    )
+    statement = "SELECT sequence FROM bus_log WHERE time < :instant ORDER BY sequence DESC LIMIT 1"
     return int(context.connection.scalar(statement, instant=to_rfc3339(instant)) or 0)
 
 

@@ -1,5 +1,6 @@
 """Read the log of events."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
@@ -12,6 +13,7 @@ from popug_cli.storage.port import Connection, TextNotUtf8Error
 
 StoredEvent = tuple[int, str, str]
 READ_ROWS = 1_000
+_LIKE_WILDCARD = re.compile("[!%_]")
 ENVELOPE = "CAST(bus_log.envelope AS BLOB)"  # bytes, so that an envelope that is not UTF-8 can be read
 # The types whose events grow in number with the tasks and ledger entries. The index bus_log_rare covers all other
 # events. A statement can use it only if it repeats the condition of the index, IS_RARE.
@@ -81,6 +83,8 @@ class Log:
 
     def by_ids(self, event_ids: Sequence[str]) -> dict[str, Delivered[Event]]:
         """Return the known events with these ids, by id; at most as many ids as SQLite allows parameters (32,766)."""
+        if not event_ids:
+            return {}
         rows = self._rows(f"id IN ({','.join('?' * len(event_ids))})", tuple(event_ids))
         return {event.id: event for event in self.decode_known(rows)}
 
@@ -96,9 +100,12 @@ class Log:
             where += f" AND {IS_RARE}"
             order = "+sequence"  # keeps SQLite from reading all events of the subject in log order
         if task_id is not None:
-            where += " AND CASE WHEN json_valid(envelope) THEN json_extract(envelope, '$.data.task_id') = ? END"
-            parameters = (*parameters, task_id)
-        return list(self.decode_known(self._rows(f"{where} ORDER BY {order}", parameters)))
+            where += " AND envelope LIKE ? ESCAPE '!'"
+            encoded_id = msgspec.json.encode(task_id).decode()
+            escaped_id = _LIKE_WILDCARD.sub(r"!\g<0>", encoded_id)
+            parameters = (*parameters, f"%{escaped_id}%")
+        events = self.decode_known(self._rows(f"{where} ORDER BY {order}", parameters))
+        return [event for event in events if task_id is None or getattr(event.data, "task_id", None) == task_id]
 
     def between(self, first: int, last: int, *kinds: type[Event]) -> Iterator[Delivered[Event]]:
         """Yield the known events from ``first`` to ``last``, both included; only those of ``kinds``, if any are given.
@@ -122,7 +129,7 @@ class Log:
 
     def _rows(self, where: str, parameters: tuple[object, ...]) -> list[StoredEvent]:
         try:
-            statement = f"SELECT sequence, ifnull(type, ''), ifnull(envelope, '') FROM bus_log WHERE {where}"
+            statement = f"SELECT sequence, coalesce(type, ''), coalesce(envelope, '') FROM bus_log WHERE {where}"
             return self._connection.select(statement, *parameters)
         except TextNotUtf8Error:
             statement = f"SELECT sequence, CAST(type AS BLOB), {ENVELOPE} FROM bus_log WHERE {where}"

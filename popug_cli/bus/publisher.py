@@ -17,6 +17,9 @@ from popug_cli.storage.port import Connection
 
 BUFFER_EVENTS = 1_000
 MAX_POSITION = 2**63 - 1
+INSERT_WITH_COLUMNS = (
+    "INSERT INTO bus_log (sequence, envelope, type, id, subject, actor, time) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -122,8 +125,11 @@ class Publisher:
         first = self._last_position - len(self._unwritten) + 1
         self._link_hasher.extend(enumerate(self._unwritten, start=first))
         rows = [(sequence, encoded.decode()) for sequence, encoded in enumerate(self._unwritten, start=first)]
-        # One row a statement: without references and insert triggers, SQLite then needs no statement journal.
-        self._connection.execute_many("INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", rows)
+        if self._connection.computes_columns:
+            # One row a statement: without references and insert triggers, SQLite then needs no statement journal.
+            self._connection.execute_many("INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", rows)
+        else:
+            self._connection.execute_many(INSERT_WITH_COLUMNS, [row + columns_of(row[1]) for row in rows])
         self._unwritten = []
 
     def close_link(self) -> str:
@@ -160,6 +166,23 @@ class Publisher:
             self._last_position = log.last_position()
         self._link_start = self._last_position + 1
         self._link_hasher = LinkHasher(log.head_hash() or GENESIS_HASH)
+
+
+class _RepeatedFields(msgspec.Struct):
+    type: str
+    id: str
+    subject: str
+    actor: str
+    time: str
+
+
+_decode_repeated_fields = msgspec.json.Decoder(_RepeatedFields).decode
+
+
+def columns_of(envelope: str) -> tuple[str, str, str, str, str]:
+    """Return the fields of an envelope that are also columns of the log."""
+    fields = _decode_repeated_fields(envelope)
+    return fields.type, fields.id, fields.subject, fields.actor, fields.time
 
 
 def _log_full() -> IntegrityViolation:

@@ -40,7 +40,7 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
     if message.subject is not None:
         conditions.append("subject = :subject")
     if message.actor is not None:
-        conditions.append("json_extract(envelope, '$.actor') = :actor")
+        conditions.append("actor = :actor")
     matching = f"FROM bus_log WHERE {' AND '.join(conditions)}"
     statement = f"SELECT sequence, {ENVELOPE} {matching} ORDER BY sequence LIMIT :limit"
     parameters = {
@@ -78,7 +78,8 @@ def list_parked_events(context: Context) -> list[ParkedEvent]:
     """Return the parked events of all consumers, in log order."""
     statement = (
         "SELECT parked.id, parked.consumer, parked.sequence, parked.subject, parked.state, parked.attempts,"
-        f" parked.error, coalesce({ENVELOPE}, X'7B7D') FROM bus_set_aside parked LEFT JOIN bus_log USING (sequence)"
+        " parked.error, CAST(coalesce(bus_log.envelope, '{}') AS BLOB)"
+        " FROM bus_set_aside parked LEFT JOIN bus_log USING (sequence)"
         f" WHERE parked.state IN {BLOCKING_STATES} ORDER BY parked.sequence, parked.consumer"
     )
     rows = context.connection.select(statement)

@@ -22,6 +22,8 @@ class LogRow(SQLModel, table=True):
     type: str = Field(sa_column=Column(Text, Computed("json_extract(envelope, '$.type')", persisted=True)))
     id: str = Field(sa_column=Column(Text, Computed("json_extract(envelope, '$.id')", persisted=False)))
     subject: str = Field(sa_column=Column(Text, Computed("json_extract(envelope, '$.subject')", persisted=False)))
+    actor: str = Field(sa_column=Column(Text, Computed("json_extract(envelope, '$.actor')", persisted=False)))
+    time: str = Field(sa_column=Column(Text, Computed("json_extract(envelope, '$.time')", persisted=False)))
 
 
 class LinkRow(SQLModel, table=True):

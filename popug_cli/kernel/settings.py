@@ -22,11 +22,12 @@ class Setting:
     choices: tuple[str, ...] = ()
     minimum: int = 0
     maximum: int = 2**31
+    special_variable: str = ""
 
     @property
     def variable(self) -> str:
         """The environment variable that overrides it: ``POPUG_MAIL_SMTP_HOST`` for ``mail.smtp_host``."""
-        return "POPUG_" + self.key.replace(".", "_").upper()
+        return self.special_variable or "POPUG_" + self.key.replace(".", "_").upper()
 
     def parse(self, raw: object) -> Value:
         """Return ``raw``, a TOML value or a text, as a value of the setting's type; raise ``invalid_setting``."""
@@ -65,9 +66,16 @@ def _typed(raw: object, default: Value) -> Value | None:
 
 MAX_SMTP_TIMEOUT_SECONDS = 600
 MISSPELT_SIMILARITY = 0.9
+DATABASE_URL = "database.url"
 SETTINGS = {
     setting.key: setting
     for setting in (
+        Setting(
+            DATABASE_URL,
+            "",
+            "the PostgreSQL database of the company (postgresql://USER@HOST/NAME); the file in the home if empty",
+            special_variable="POPUG_DATABASE",
+        ),
         Setting("mail.transport", "maildir", "where payout mail goes", choices=("maildir", "smtp")),
         Setting("mail.from", "popug@localhost", "the sender of payout mail"),
         Setting("mail.summary", False, "whether admins and accountants get a mail about each closed day"),

@@ -35,7 +35,7 @@ def _requeue(context: Context, mail_id: str | None = None) -> int:
     """Queue one failed mail, or all, and publish ``mail_requeued`` for each. Return their number."""
     statement = (
         "UPDATE mail_outbox SET status = 'queued', due_at = :now WHERE told = 0 AND status = 'failed'"
-        " AND (:mail_id IS NULL OR mail_id = :mail_id) RETURNING mail_id, user_id, business_date"
+        " AND (CAST(:mail_id AS TEXT) IS NULL OR mail_id = :mail_id) RETURNING mail_id, user_id, business_date"
     )
     parameters = {"mail_id": mail_id, "now": to_rfc3339(context.now)}
     rows = context.connection.records(statement, **parameters)

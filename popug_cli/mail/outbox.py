@@ -5,6 +5,7 @@ sender dies first, the next process publishes it.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from operator import itemgetter
@@ -24,7 +25,7 @@ from popug_cli.messages.mail import MailFailed, MailReleased, MailSent
 CLAIMABLE = (
     "FROM mail_outbox JOIN mail_receivers ON mail_receivers.user_id = mail_outbox.user_id"
     " WHERE told = 0 AND (status = 'queued' AND held = 0"
-    " AND (:include_not_due OR due_at <= :now OR due_at > :beyond_waits)"
+    " AND (:include_not_due = 1 OR due_at <= :now OR due_at > :beyond_waits)"
     " OR status = 'sending' AND (lease_until <= :now OR lease_until > :beyond_leases))"
 )
 RETRY_ORDER = "ORDER BY attempts, due_at, mail_id"
@@ -36,6 +37,7 @@ SELECT_CLAIMABLE = (
     f" username, email, role, active {CLAIMABLE} AND {IN_MAIL_IDS} {RETRY_ORDER}"
 )
 DATE_COLUMN = 3
+PERMANENT_ERROR = re.compile(r"^5\d\d|: 5\d\d |mail\.smtp_")
 SET_LEASE = "UPDATE mail_outbox SET status = 'sending', lease_until = ? WHERE mail_id = ?"
 MARK_SENT = (
     "UPDATE mail_outbox SET status = 'sent', attempts = attempts + 1, lease_until = NULL, last_error = NULL,"
@@ -131,14 +133,12 @@ def stuck_error(context: Context, *, before: datetime) -> str | None:
 
     That is a permanent rejection, an error that names a setting, or any error of a mail that was queued `before`.
     """
-    statement = (
-        "SELECT last_error FROM mail_outbox WHERE told = 0 AND status = 'queued' AND held = 0"
-        " AND last_error IS NOT NULL AND (queued_at < :before"
-        " OR last_error GLOB '5[0-9][0-9]*' OR last_error GLOB '*: 5[0-9][0-9] *'"
-        " OR last_error GLOB '*mail.smtp_*') ORDER BY attempts DESC LIMIT 1"
+    errors = context.connection.select(
+        "SELECT last_error, min(queued_at) FROM mail_outbox WHERE told = 0 AND status = 'queued' AND held = 0"
+        " AND last_error IS NOT NULL GROUP BY last_error ORDER BY max(attempts) DESC"
     )
-    error: str | None = context.connection.scalar(statement, before=to_rfc3339(before))
-    return error
+    limit = to_rfc3339(before)
+    return next((error for error, queued_at in errors if queued_at < limit or PERMANENT_ERROR.search(error)), None)
 
 
 def claimed_until(context: Context) -> datetime | None:

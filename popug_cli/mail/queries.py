@@ -16,7 +16,7 @@ SELECT_MAILS = (
     " mail.due_at, mail.sent_at, mail.payload, coalesce(receiver.username, '') AS username"
     " FROM mail_outbox AS mail LEFT JOIN mail_receivers AS receiver ON receiver.user_id = mail.user_id"
 )
-SELECT_ALL_MAILS = f"{SELECT_MAILS} WHERE (:status IS NULL OR mail.status = :status)"
+SELECT_ALL_MAILS = f"{SELECT_MAILS} WHERE (CAST(:status AS TEXT) IS NULL OR mail.status = :status)"
 SELECT_PAGE = f"{SELECT_ALL_MAILS} ORDER BY mail.mail_id LIMIT :limit OFFSET :offset"
 SELECT_ONE_MAIL = f"{SELECT_MAILS} WHERE mail.mail_id = :mail_id"
 

@@ -5,6 +5,7 @@ Other errors, such as those of a bug, are left as they are.
 
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,15 +52,19 @@ def translate_errors(database: Path) -> Iterator[None]:
         raise translated from error
 
 
+class TransactionLost(Unavailable):
+    """The database server ended a transaction, or the connection to it; nothing was changed, and it may run again."""
+
+
 @contextmanager
-def treat_garbage_as_corruption(database: Path) -> Iterator[None]:
-    """Raise ``corrupt_database`` instead of an exception that invalid stored data causes.
+def treat_garbage_as_corruption(database: Path | str, *driver_errors: type[Exception]) -> Iterator[None]:
+    """Raise ``corrupt_database`` instead of an exception that invalid stored data causes, or of ``driver_errors``.
 
     Any other ``ValueError`` or ``TypeError`` is a bug and passes.
     """
     try:
         yield
-    except CORRUPTION_SYMPTOMS as error:
+    except CORRUPTION_SYMPTOMS + driver_errors as error:
         if _is_during_interrupt(error):
             raise
         corruption = corrupt(database, f"its data is not valid ({type(error).__name__}: {error})")
@@ -76,6 +81,12 @@ def environment_error(error: BaseException, database: Path) -> PopugError | None
     """Return the ``PopugError`` for an environment error; None for a bug or an invalid input."""
     if isinstance(error, OSError):
         return _os_error(error, database)
+    if (postgres := sys.modules.get("popug_cli.storage.postgres.errors")) is not None:
+        return postgres.environment_error(error) or _file_error(error, database)
+    return _file_error(error, database)
+
+
+def _file_error(error: BaseException, database: Path) -> PopugError | None:
     if isinstance(error, UnicodeDecodeError):  # SQLite quotes a damaged schema in its message
         return corrupt(database, "it contains bytes that are not text")
     if isinstance(error, sqlite3.Error) and any(fragment in str(error) for fragment in CORRUPTION_MESSAGES):
@@ -143,7 +154,7 @@ def partly_done(error: PopugError) -> Unavailable:
     return Unavailable("in_doubt", sentence, hint=f"{error.hint} What is done will not be repeated.")
 
 
-def corrupt(database: Path, reason: str) -> IntegrityViolation:
+def corrupt(database: Path | str, reason: str) -> IntegrityViolation:
     """Return the error for a file that is not a sound popug database."""
     return IntegrityViolation(
         "corrupt_database",

@@ -1,12 +1,14 @@
-"""The port to a database: the operations that the rest of popug uses. ``sqlite.py`` implements it for SQLite."""
+"""The port to a database: the operations that the rest of popug uses.
+
+``sqlite.py`` implements it for SQLite, ``postgres/driver.py`` for PostgreSQL.
+"""
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import chain
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 Values = Sequence[Any] | Mapping[str, Any]
 Row = tuple[Any, ...]
@@ -53,6 +55,8 @@ class Connection(ABC):
 
     __slots__ = ("writes",)
 
+    computes_columns: ClassVar[bool] = True
+    """Whether the database computes the columns of ``bus_log`` that repeat fields of the envelope."""
     writes: bool
     """Whether its transactions write and therefore take the write lock."""
 
@@ -71,6 +75,9 @@ class Connection(ABC):
         The yielded stack is exited after the transaction but before the lock is released. Its context managers restore
         files outside the database if the transaction failed. Raise ``home_replaced`` and ``database_busy``.
         """
+
+    def decide_commit_by(self, statement: str, *values: Any) -> None:  # noqa: B027 - a file needs none
+        """Name a query that returns a row once this transaction is committed: it decides a commit in doubt."""
 
     @abstractmethod
     def refuse_newer(self) -> None:
@@ -196,12 +203,12 @@ class Connection(ABC):
 class Database(ABC):
     """One company's database, with connections that its threads share."""
 
-    path: Path
-    """The file of the database; errors name it."""
-
     @abstractmethod
     def connection(self, *, writes: bool) -> AbstractContextManager[Connection]:
         """Yield a connection for successive transactions of one kind; raise the errors of ``storage.errors``."""
+
+    is_shared: ClassVar[bool] = False
+    """Whether several homes may use the database, each with keys of its own."""
 
     @abstractmethod
     def ignoring_stop_requests(self) -> "Database":

@@ -14,6 +14,7 @@ from typing import Any
 
 from popug_cli.platform.file_id import FileFingerprint, file_fingerprint, require_fingerprint
 from popug_cli.storage.port import Database
+from popug_cli.storage.sqlite import SqliteDatabase
 
 WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24  # https://www.sqlite.org/walformat.html
 
@@ -27,7 +28,7 @@ class DatabaseFiles:
     ``select_newest_link`` and ``select_link`` (by its key) read such links. Raise ``OSError`` if a file does not exist.
     """
 
-    def __init__(self, database: Database, *, select_newest_link: str, select_link: str) -> None:
+    def __init__(self, database: SqliteDatabase, *, select_newest_link: str, select_link: str) -> None:
         self._database = database
         self._select_newest_link, self._select_link = select_newest_link, select_link
         file = str(database.path)
@@ -96,3 +97,10 @@ class DatabaseFiles:
             return False
         self._known = current
         return True
+
+
+def watch_files(database: Database, *, select_newest_link: str, select_link: str) -> DatabaseFiles | None:
+    """Return what watches the files of an open SQLite database; None for a database on a server."""
+    if not isinstance(database, SqliteDatabase):
+        return None
+    return DatabaseFiles(database, select_newest_link=select_newest_link, select_link=select_link)

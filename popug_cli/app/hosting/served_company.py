@@ -23,7 +23,7 @@ from popug_cli.messages.base import Message, Query
 from popug_cli.messages.identity import LogIn, WhoAmI
 from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.platform.file_id import file_fingerprint
-from popug_cli.storage.wal_check import DatabaseFiles
+from popug_cli.storage.wal_check import watch_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class ServedCompany:
         self._runtime = replace(
             bootstrap.open_runtime(home, threads=threads, warn=warn), write_lock=self._coordinator.write_lock
         )
-        self._files = DatabaseFiles(
+        self._files = watch_files(
             self._runtime.database, select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK
         )
 
@@ -129,7 +129,8 @@ class ServedCompany:
 
         If another thread already runs the consumers, leave the work to it. Return whether no event waits.
         """
-        self._files.remember_newest_link()
+        if self._files is not None:
+            self._files.remember_newest_link()
         self._idempotency.flush(self._runtime)
         self._coordinator.caught_up_to = -1
         return self.open_backend(warn, is_command=False).catch_up().complete
@@ -142,7 +143,7 @@ class ServedCompany:
 
     def check(self) -> None:
         """Raise ``server_unavailable`` if the database files were replaced or truncated since they were opened."""
-        if not self._files.are_intact():
+        if self._files is not None and not self._files.are_intact():
             raise Unavailable(
                 "server_unavailable",
                 f"The database of {self.home.root} was replaced while this server had it open, so the server stopped.",

@@ -1,0 +1,112 @@
+"""The schema of a PostgreSQL company: create it, and refuse one that is older, newer or not popug's.
+
+The first migration creates everything, because no company on PostgreSQL is older.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from popug_cli.kernel.errors import Conflict, IntegrityViolation
+from popug_cli.storage.migrate import NEWEST
+from popug_cli.storage.postgres import errors
+from popug_cli.storage.postgres.url import address_of, connection_parameters
+
+if TYPE_CHECKING:
+    from popug_cli.storage.postgres.driver import Driver
+
+SELECT_VERSION = "SELECT version_num FROM alembic_version"
+SELECT_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+MIGRATIONS = Path(__file__).parent
+GRANTS = (
+    "GRANT USAGE ON SCHEMA {schema} TO {role}",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
+    "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
+    "REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {role}",
+    "REVOKE UPDATE, DELETE ON bus_log, bus_links, billing_entries, billing_days FROM {role}",
+)
+
+
+def is_created(driver: "Driver", address: str) -> bool:
+    """Return whether the database has a company's tables; False if it is empty.
+
+    Raise ``newer_database``, ``older_database`` or ``corrupt_database``.
+    """
+    version = _version(driver, address)
+    if version is not None:
+        _require_newest(address, version)
+    return version is not None
+
+
+def migrate(url: str, role: str | None = None) -> tuple[str | None, str]:
+    """Apply the missing migrations in one transaction, and return the version before and after.
+
+    ``role`` is a role that gets the rights that popug needs; it owns no table. Raise ``newer_database``,
+    ``corrupt_database`` or ``database_unavailable``.
+    """
+    with errors.translate_errors(address_of(url)), _session(url) as driver, driver.transaction():
+        driver.execute("SELECT pg_advisory_xact_lock(hashtext('popug migrations'))")
+        version = _version(driver, address_of(url))
+        if version is not None and version > NEWEST:
+            raise newer(address_of(url), version)
+        for file in sorted(MIGRATIONS.glob("[0-9]*.sql")):
+            if version is None or file.stem > version:
+                driver.execute(file.read_bytes())
+        driver.execute("DELETE FROM alembic_version WHERE version_num <> %s", (NEWEST,))
+        driver.execute("INSERT INTO alembic_version (version_num) VALUES (%s) ON CONFLICT DO NOTHING", (NEWEST,))
+        if role is not None:
+            _grant(driver, role)
+    return version, NEWEST
+
+
+def newer(address: str, version: str) -> IntegrityViolation:
+    """Return the error for a database that a newer popug has migrated."""
+    return IntegrityViolation(
+        "newer_database",
+        f"{address} was written by a newer popug (its version is {version}, this program knows {NEWEST}).",
+        hint="Install the newer popug, then start this process again; nothing was changed.",
+        details={"found": version, "known": NEWEST},
+    )
+
+
+def _require_newest(address: str, version: str) -> None:
+    if version > NEWEST:
+        raise newer(address, version)
+    if version < NEWEST:
+        raise Conflict(
+            "older_database",
+            f"{address} was written by an older popug (its version is {version}, this program needs {NEWEST}).",
+            hint="Run `popug database migrate` with the URL of the role that owns the tables.",
+            details={"found": version, "needed": NEWEST},
+        )
+
+
+def _session(url: str) -> "Driver":
+    from popug_cli.storage.postgres.driver import open_session
+
+    try:
+        return open_session(connection_parameters(url), address_of(url))
+    except psycopg.OperationalError as error:
+        raise errors.unavailable(address_of(url), errors.first_line(error)) from error
+
+
+def _version(driver: "Driver", address: str) -> str | None:
+    """Return the version of a company's database, or None for an empty one; raise ``corrupt_database``."""
+    tables = {name for (name,) in driver.execute(SELECT_TABLES)}
+    if not tables:
+        return None
+    if "alembic_version" not in tables or "storage_home" not in tables:
+        raise errors.damaged(address, "it contains tables of another program")
+    row = driver.execute(SELECT_VERSION).fetchone()
+    if row is None or not str(row[0]).isdecimal():
+        raise errors.damaged(address, "its version is not recorded")
+    return str(row[0])
+
+
+def _grant(driver: "Driver", role: str) -> None:
+    row = driver.execute("SELECT current_schema()").fetchone()
+    names = {"schema": sql.Identifier(row[0] if row else "public"), "role": sql.Identifier(role)}
+    for statement in GRANTS:
+        driver.execute(sql.SQL(statement).format(**names))
