@@ -5,6 +5,7 @@ from importlib import import_module
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Runtime
+from popug_cli.identity import published_keys
 from popug_cli.kernel import home_owner
 from popug_cli.kernel.calendar import company_calendar, load_zone
 from popug_cli.kernel.clock import Clock, SystemClock, to_rfc3339
@@ -53,7 +54,7 @@ def open_runtime(
     if row is None:
         raise not_initialised(home)
     randomness = randomness or SystemRandomSource()
-    return Runtime(
+    runtime = Runtime(
         database=database,
         home=home,
         home_id=row["home_id"],
@@ -64,6 +65,9 @@ def open_runtime(
         draws=RandomDraws(randomness),
         progress=progress,
     )
+    if database.is_shared:
+        published_keys.ensure_own_key(runtime)
+    return runtime
 
 
 def found_company(

@@ -66,7 +66,6 @@ class WorldDatabase(Database):
     """A company's database whose write transactions meet the world's faults."""
 
     def __init__(self, undisturbed: Database, world: "World") -> None:
-        self.path = undisturbed.path
         self.undisturbed = undisturbed
         self._world = world
 

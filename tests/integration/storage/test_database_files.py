@@ -14,6 +14,7 @@ from popug_cli.bus.log import SELECT_LINK, SELECT_NEWEST_LINK
 from popug_cli.messages.identity import SetEmail
 from popug_cli.messages.tasks import AddTask
 from popug_cli.storage.sqlite import SqliteDatabase
+from popug_cli.storage.sqlite import SqliteDatabase
 from popug_cli.storage.wal_check import DatabaseFiles
 from tests.support.company import InProcess, SeededChance
 from tests.support.running_server import RunningServer, create_home
@@ -104,8 +105,9 @@ def test_server_keeps_locks_on_wal_index(tmp_path: Path) -> None:
 
 
 def database_files(company: InProcess) -> DatabaseFiles:
-    engine = company.backend.runtime.database
-    return DatabaseFiles(engine, select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK)
+    database = company.backend.runtime.database
+    assert isinstance(database, SqliteDatabase)
+    return DatabaseFiles(database, select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK)
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
