@@ -7,6 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.postgres.programs import HOW_TO_INSTALL, require_postgres, what_is_missing
+from tests.support.postgres.server import PostgresServer
+from tests.support.postgres.shared import shared_server
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell makes its background jobs ignore the interrupt, and programs inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -15,30 +19,41 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-PLACES = ("local", "server")
-PLACES_TO_COME = {
-    "postgres": "PostgreSQL, with a replica",
-    "cluster": "Kafka, with several brokers",
-}  # with the issue of each
+PLACES = ("local", "server", "postgres")
+PLACES_TO_COME = {"cluster": "Kafka, with several brokers"}  # with the issue of each
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the acceptance tests choose what performs a command: its own process, or a server that holds the home."""
+    """Let the acceptance tests choose what performs a command, and where its data is.
+
+    A command's own process does it on a SQLite file (``local``) or on PostgreSQL (``postgres``), or a server that holds
+    the home does.
+    """
     places = (*PLACES, *PLACES_TO_COME)
     parser.addoption("--place", choices=places, default=PLACES[0], help="where acceptance tests perform commands")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a place that does not exist yet, instead of running the tests in another one."""
-    if issue := PLACES_TO_COME.get(config.getoption("--place")):
-        comes = f'comes with the issue "{issue}"'
-        raise pytest.UsageError(f"--place={config.getoption('--place')} {comes}; use {' or '.join(PLACES)}.")
+    """Refuse a place that does not exist, instead of running the tests in another one."""
+    place = config.getoption("--place")
+    if issue := PLACES_TO_COME.get(place):
+        raise pytest.UsageError(f'--place={place} comes with the issue "{issue}"; use {" or ".join(PLACES)}.')
+    if place == "postgres" and (missing := what_is_missing()):
+        raise pytest.UsageError(f"--place={place}: {missing}; install {HOW_TO_INSTALL}.")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Use twice as many workers as processors: tests wait a third of the time for a clock or a program."""
     return 2 * (os.cpu_count() or 1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> PostgresServer:
+    """The PostgreSQL server of this run of the tests, which all its processes share."""
+    require_postgres()
+    folder = tmp_path_factory.getbasetemp()
+    return shared_server((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "postgres")
 
 
 @pytest.fixture(autouse=True)

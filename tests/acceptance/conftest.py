@@ -16,19 +16,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _ends_servers() -> Iterator[None]:
-    """End the servers of a test's companies after it."""
+def _ends_companies() -> Iterator[None]:
+    """End the servers and databases of a test's companies after it."""
     before = len(Company.served)
     yield
     for company in Company.served[before:]:
-        company.residence.end()
+        company.end()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _ends_all_servers() -> Iterator[None]:
+def _ends_all_companies(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.config.getoption("--place") == "postgres":
+        Company.database_server = request.getfixturevalue("postgres")
     yield
     for company in Company.served:
-        company.residence.end()
+        company.end()
 
 
 STAFF = {"mira": "manager", "asya": "accountant", "kesha": "worker", "gosha": "worker"}

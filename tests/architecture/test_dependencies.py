@@ -12,8 +12,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCKS = {
-    "requirements.txt": ("server", "tui"),
-    "requirements-all.txt": ("server", "tui", "test"),
+    "requirements.txt": ("server", "tui", "postgres"),
+    "requirements-all.txt": ("server", "tui", "postgres", "test"),
 }
 # The newest version of each with a published hole (November 2026), and the first without.
 KNOWN_HOLES = {

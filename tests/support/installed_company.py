@@ -15,10 +15,13 @@ from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from tests.support.installed_server import Residence
+
+if TYPE_CHECKING:
+    from tests.support.postgres.server import PostgresServer
 
 Json = dict[str, Any]
 
@@ -89,10 +92,12 @@ def midday_zone() -> str:
 class Company:
     """A home in a temporary folder, its users, and their sessions.
 
-    If ``is_served``, a server holds the home of each company, with the company's clock.
+    If ``is_served``, a server holds the home of each company, with the company's clock. If there is a
+    ``database_server``, each company has a database on it, and its home holds the other files.
     """
 
     is_served: ClassVar[bool] = False
+    database_server: ClassVar["PostgresServer | None"] = None
     served: ClassVar[list["Company"]] = []
 
     def __init__(self, folder: Path, zone: str | None = None) -> None:
@@ -100,13 +105,14 @@ class Company:
         self.home = folder / "home"
         self.session = folder / "session.json"
         self.zone = zone or midday_zone()
+        self.database = ""
         self.residence = Residence(self.home, folder / "server.log")
         self.served.append(self)
         self.people: list[str] = []
         self.answer_of_init: Json = {}
         self._clock_offset = timedelta(0)
         self._tokens: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         (folder / "someone").mkdir(parents=True, exist_ok=True)
 
     # --- time ---------------------------------------------------------------------------------
@@ -148,12 +154,21 @@ class Company:
             "POPUG_IDENTITY_ARGON2_TIME_COST": "1",
             "POPUG_IDENTITY_ARGON2_MEMORY_KIB": "8192",
         }
+        if self.database_server:
+            built["POPUG_DATABASE"] = self.database_url()
         if self._clock_offset:
             built["PYTHONPATH"] = str(self._clock_folder())
             built["ACCEPTANCE_CLOCK_OFFSET_SECONDS"] = str(self._clock_offset.total_seconds())
         if as_user is not None:
             built["POPUG_TOKEN"] = self.token(as_user)
         return built | dict(env or {})
+
+    def database_url(self) -> str:
+        """Return the URL of the company's database on the server, which is empty at first."""
+        assert self.database_server is not None
+        with self._lock:
+            self.database = self.database or self.database_server.create_database()
+        return self.database_server.url(self.database)
 
     def run(
         self,
@@ -305,11 +320,20 @@ class Company:
         copy = Company(folder, self.zone)
         self.residence.end()
         shutil.copytree(self.home, copy.home)
+        if self.database_server and self.database:
+            copy.database = self.database_server.create_database(template=self.database)
         copy.people = list(self.people)
         copy.answer_of_init = self.answer_of_init
         copy._clock_offset = self._clock_offset
         copy._tokens = dict(self._tokens)
         return copy
+
+    def end(self) -> None:
+        """End the server of the home, and drop the database."""
+        self.residence.end()
+        if self.database_server and self.database:
+            self.database_server.drop_database(self.database)
+            self.database = ""
 
     def _clock_folder(self) -> Path:
         """Write the folder whose `sitecustomize` shifts the clock of a Python process that starts with it."""
