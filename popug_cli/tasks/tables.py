@@ -67,7 +67,7 @@ class TaskRow(SQLModel, table=True):
         CheckConstraint("(status = 'completed') = (completed_at IS NOT NULL)", name="completed_at_a_time"),
         CheckConstraint("(fee_cents IS NULL) = (reward_cents IS NULL)", name="priced_once"),
         CheckConstraint("fee_cents > 0 AND reward_cents > 0", name="prices_are_positive"),
-        Index("tasks_tasks_open", "assignee_id", "number", sqlite_where=text("status = 'open'")),
+        Index("tasks_tasks_open", "assignee_id", sqlite_where=text("status = 'open'")),
         {"sqlite_strict": True},
     )
 
