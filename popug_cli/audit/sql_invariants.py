@@ -86,7 +86,9 @@ INVARIANTS = (
         "no two events have the same id",
         f"""
         SELECT 'event ' || id FROM bus_log WHERE {id_end("id")} IN (
-            SELECT {id_end("id")} FROM bus_log GROUP BY 1 HAVING count(*) > 1
+            SELECT {id_end("id")} FROM bus_log WHERE sequence IN (
+                SELECT max(sequence) FROM bus_log GROUP BY {id_end("id")} HAVING count(*) > 1
+            )
         ) GROUP BY id HAVING count(*) > 1
         """,
     ),

@@ -159,7 +159,7 @@ TABLES = (
 OBJECTS = (*LOG_OBJECTS, *PRICE_OBJECTS, *ENTRY_OBJECTS, *ANALYTICS_OBJECTS)
 OPEN_TASKS = (
     "DROP INDEX tasks_tasks_open",
-    "CREATE INDEX tasks_tasks_open ON tasks_tasks (assignee_id) WHERE status = 'open'",
+    "CREATE INDEX tasks_tasks_open ON tasks_tasks (substr(assignee_id, 29)) WHERE status = 'open'",
 )
 
 
