@@ -14,7 +14,6 @@ from popug_cli.bus.log import SELECT_LINK, SELECT_NEWEST_LINK
 from popug_cli.messages.identity import SetEmail
 from popug_cli.messages.tasks import AddTask
 from popug_cli.storage.sqlite import SqliteDatabase
-from popug_cli.storage.sqlite import SqliteDatabase
 from popug_cli.storage.wal_check import DatabaseFiles
 from tests.support.company import InProcess, SeededChance
 from tests.support.running_server import RunningServer, create_home
