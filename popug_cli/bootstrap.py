@@ -55,7 +55,7 @@ def open_runtime(
     with database.transaction(writes=False) as connection:
         row = connection.record("SELECT home_id, time_zone FROM storage_home")
     if row is None:
-        raise not_initialised(home)
+        raise empty_database(url) if url else not_initialised(home)
     randomness = randomness or SystemRandomSource()
     runtime = Runtime(
         database=database,
@@ -100,7 +100,7 @@ def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[
 
         shared_database = PostgresDatabase(url, threads=threads, while_waiting=while_waiting)
         if not shared_database.is_created():
-            raise empty_database(shared_database.address)
+            raise empty_database(url)
         home.make()
         return shared_database
     if not home.database.exists():
@@ -124,11 +124,13 @@ def _create_database(home: Home, url: str) -> Database:
     return SqliteDatabase(home.database)
 
 
-def empty_database(address: str) -> NotFound:
+def empty_database(url: str) -> NotFound:
     """Return the error for a PostgreSQL database that has no company."""
+    from popug_cli.storage.postgres.url import address_of
+
     return NotFound(
         "not_initialised",
-        f"There is no company in {address} yet.",
+        f"There is no company in {address_of(url)} yet.",
         hint="Create one with `popug init --admin NAME --email ADDRESS`, or copy one with `popug database copy`.",
     )
 

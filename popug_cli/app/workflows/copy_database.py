@@ -46,10 +46,10 @@ def _to_server(backend: "LocalBackend", url: str, principal: Principal) -> Datab
         )
     backend.catch_up(completely=True)
     with closing(PostgresDatabase(url)) as target, backend.runtime.writing(principal) as context:
-        if target.is_created():
-            raise _not_empty(target.address)
         schema.migrate(url)
         with target.transaction(writes=True) as connection:
+            if connection.scalar("SELECT 1 FROM storage_home"):
+                raise _not_empty(target.address)
             copying.from_file(context.connection, connection, context.progress)
             copy = replace(context, connection=connection, log=Log(connection))
             _check_chain(copy, context.log.head_hash(), target.address)
@@ -67,7 +67,7 @@ def _to_home(backend: "LocalBackend", url: str, principal: Principal) -> Databas
         raise _not_empty(str(home.root))
     with closing(PostgresDatabase(url)) as source:
         if not source.is_created():
-            raise bootstrap.empty_database(source.address)
+            raise bootstrap.empty_database(url)
         home.make()
         with temporary_home.temporary_home(home.database) as copy:
             with source.transaction(writes=False) as connection:
