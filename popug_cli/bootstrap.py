@@ -5,6 +5,7 @@ from importlib import import_module
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Runtime
+from popug_cli.identity import published_keys
 from popug_cli.kernel import home_owner
 from popug_cli.kernel.calendar import company_calendar, load_zone
 from popug_cli.kernel.clock import Clock, SystemClock, to_rfc3339
@@ -31,11 +32,13 @@ def open_runtime(
     threads: int = 1,
     while_waiting: Callable[[], None] = lambda: None,
     accept_invalid_settings: bool = False,
+    from_file: bool = False,
     warn: Callable[[str], None] = lambda sentence: None,
 ) -> Runtime:
     """Open the company in ``home`` and return its wired parts.
 
-    ``warn`` receives a sentence for each file that a killed process left. With ``accept_invalid_settings``, settings
+    ``warn`` receives a sentence for each file that a killed process left. With ``from_file``, the database is the file
+    in the home, whatever the settings say. With ``accept_invalid_settings``, settings
     with an invalid value have their defaults.
 
     Raise ``not_initialised`` if ``home`` has no company, ``foreign_owner`` if another account owns it,
@@ -45,15 +48,16 @@ def open_runtime(
     for sentence in temporary_home.clear(home):
         warn(sentence)
     settings = read_settings(home.config)
-    if not accept_invalid_settings and (settings.text(DATABASE_URL) or home.database.exists()):
+    url = "" if from_file else settings.text(DATABASE_URL)
+    if not accept_invalid_settings and (url or home.database.exists()):
         settings.require_valid()
-    database = _open_database(home, settings.text(DATABASE_URL), threads, while_waiting)
+    database = _open_database(home, url, threads, while_waiting)
     with database.transaction(writes=False) as connection:
         row = connection.record("SELECT home_id, time_zone FROM storage_home")
     if row is None:
-        raise not_initialised(home)
+        raise empty_database(url) if url else not_initialised(home)
     randomness = randomness or SystemRandomSource()
-    return Runtime(
+    runtime = Runtime(
         database=database,
         home=home,
         home_id=row["home_id"],
@@ -64,6 +68,9 @@ def open_runtime(
         draws=RandomDraws(randomness),
         progress=progress,
     )
+    if database.is_shared:
+        published_keys.ensure_own_key(runtime)
+    return runtime
 
 
 def found_company(
@@ -93,7 +100,7 @@ def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[
 
         shared_database = PostgresDatabase(url, threads=threads, while_waiting=while_waiting)
         if not shared_database.is_created():
-            raise _empty_database(shared_database.address)
+            raise empty_database(url)
         home.make()
         return shared_database
     if not home.database.exists():
@@ -117,10 +124,13 @@ def _create_database(home: Home, url: str) -> Database:
     return SqliteDatabase(home.database)
 
 
-def _empty_database(address: str) -> NotFound:
+def empty_database(url: str) -> NotFound:
+    """Return the error for a PostgreSQL database that has no company."""
+    from popug_cli.storage.postgres.url import address_of
+
     return NotFound(
         "not_initialised",
-        f"There is no company in {address} yet.",
+        f"There is no company in {address_of(url)} yet.",
         hint="Create one with `popug init --admin NAME --email ADDRESS`, or copy one with `popug database copy`.",
     )
 

@@ -84,7 +84,7 @@ class LocalBackend:
         self._coordinator = coordinator or SingleThreaded()
         self._authenticate_token = authenticate
         self.on_write: OnWrite = _ignore
-        self._progress = progress
+        self.progress = progress
         self._while_waiting = while_waiting
         self._clock = clock
         self._randomness = randomness
@@ -92,6 +92,7 @@ class LocalBackend:
         self._was_caught_up = False  # before the last write
         self._accepts_invalid_settings = False
         self._warns_of_settings = True
+        self._is_copy = False
 
     def create_company(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
         """Create the home and its database if they are missing. First raise the error of an invalid ``admin``."""
@@ -108,9 +109,10 @@ class LocalBackend:
             self.home,
             clock=self._clock,
             randomness=self._randomness,
-            progress=self._progress,
+            progress=self.progress,
             while_waiting=self._while_waiting,
             accept_invalid_settings=self._accepts_invalid_settings,
+            from_file=self._is_copy,
             warn=self.warn,
         )
         if self._warns_of_settings and self._shared_runtime is None and runtime.settings.warning:
@@ -127,14 +129,15 @@ class LocalBackend:
         return self.runtime.clock.now()
 
     def for_home(self, home: Home) -> "LocalBackend":
-        """Return a backend for another home, such as a copy, with the same clock, randomness, warnings and progress.
+        """Return a backend for the file of another home, with the same clock, randomness, warnings and progress.
 
         It does not warn of the settings there.
         """
         backend = LocalBackend(
-            home, warn=self.warn, progress=self._progress, clock=self._clock, randomness=self._randomness
+            home, warn=self.warn, progress=self.progress, clock=self._clock, randomness=self._randomness
         )
         backend._warns_of_settings = False
+        backend._is_copy = True
         return backend
 
     def close(self) -> None:

@@ -1,10 +1,9 @@
 """Authentication (verify a token) and authorization (check that it is not revoked, its scope, and its owner's role)."""
 
-from functools import partial
 from typing import Any
 
 from popug_cli.bus.context import Context, Runtime
-from popug_cli.identity import keys, token_store, tokens
+from popug_cli.identity import published_keys, token_store, tokens
 from popug_cli.identity.rules import lower_username, name_roles
 from popug_cli.kernel.errors import NotAllowed, NotAuthenticated
 from popug_cli.messages.base import Access, Declaration, Message
@@ -16,8 +15,9 @@ def authenticate(token: str, runtime: Runtime) -> Principal:
 
     Raise ``token_invalid``, ``token_expired``, ``key_invalid`` or ``insecure_file``.
     """
-    find_key = partial(keys.public_key, runtime.home)
-    claims = tokens.verify(token, find_key, tokens.issuer_of(runtime.home_id), runtime.clock.now())
+    claims = tokens.verify(
+        token, published_keys.find_key(runtime), tokens.issuer_of(runtime.home_id), runtime.clock.now()
+    )
     return principal_of(claims)
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import msgspec
 
 from popug_cli.bus.context import Context
-from popug_cli.identity import devices, keys, login_throttle, passwords, rules, token_store, users
+from popug_cli.identity import devices, keys, login_throttle, passwords, published_keys, rules, token_store, users
 from popug_cli.kernel.batches import batched
 from popug_cli.kernel.errors import Conflict, NotAuthenticated, NotFound, PopugError
 from popug_cli.messages.base import ImportResult, Nothing, Role
@@ -60,6 +60,7 @@ def register_first_admin(message: RegisterFirstAdmin, context: Context) -> User:
     admin = NewPerson(username=message.username, email=message.email, role=Role.ADMIN)
     user = _register(context, admin, message.password)
     keys.create_first_key(context.home, context.randomness, context.on_rollback)
+    published_keys.publish(context)
     return user
 
 
@@ -76,6 +77,7 @@ def recover_admin(message: RecoverAdmin, context: Context) -> User:
     _set_password(context, user, message.password)
     kid = keys.ensure_signing_key(context.home, context.randomness, context.on_rollback)
     if kid is not None:
+        published_keys.publish(context)
         context.events.publish(KeyRotated(kid=kid))
     context.events.publish(AdminRecovered(user_id=user.user_id, username=user.username))
     return recovered_user
@@ -229,6 +231,7 @@ def revoke_token(message: RevokeToken, context: Context) -> Nothing:
 def rotate_key(message: RotateKey, context: Context) -> RotatedKey:
     """Create a key that signs from now on. The older keys stay, so that tokens signed with them stay valid."""
     kid = keys.make_signing_key(context.home, context.randomness, context.on_rollback)
+    published_keys.publish(context)
     context.events.publish(KeyRotated(kid=kid))
     return RotatedKey(kid)
 

@@ -5,7 +5,7 @@ A key's id is its thumbprint (RFC 7638), so a file that contains another key is 
 
 import re
 import stat
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
@@ -36,14 +36,20 @@ class SigningKey(NamedTuple):
 
 def signing_key(home: Home) -> SigningKey:
     """Return the active key; raise ``key_invalid`` or ``insecure_file``."""
+    kid = active_key_id(home)
+    if not kid:
+        raise _key_invalid(_active_key_file(home), "does not name the active key")
+    return SigningKey(kid, _load(_key_file(home, kid)))
+
+
+def active_key_id(home: Home) -> str:
+    """Return the id of the active key; empty if none is named."""
     file = _active_key_file(home)
     try:
         kid = file.read_text(encoding="ascii").strip() if file.is_file() else ""  # reading a pipe would block
     except (FileNotFoundError, ValueError):
         kid = ""
-    if not _KID_PATTERN.fullmatch(kid):
-        raise _key_invalid(file, "does not name the active key")
-    return SigningKey(kid, _load(_key_file(home, kid)))
+    return kid if _KID_PATTERN.fullmatch(kid) else ""
 
 
 def public_key(home: Home, kid: str) -> "Ed25519PublicKey | None":
@@ -68,7 +74,23 @@ def public_keys(home: Home) -> list[dict[str, str]]:
     """Return all public keys as JWKs (RFC 8037), the active one first; raise ``key_invalid`` or ``insecure_file``."""
     active_kid = signing_key(home).kid
     files = sorted(_key_files(home), key=lambda file: (file.stem != active_kid, file.stem))
-    return [_jwk(_load(file).public_key()) | {"kid": file.stem, "use": "sig", "alg": ALGORITHM} for file in files]
+    return [published_jwk(file.stem, _jwk(_load(file).public_key())["x"]) for file in files]
+
+
+def published_jwk(kid: str, public_key: str) -> dict[str, str]:
+    """Return a public key, given in base64url, as the JWK that is published (RFC 8037)."""
+    return {"kty": "OKP", "crv": "Ed25519", "x": public_key, "kid": kid, "use": "sig", "alg": ALGORITHM}
+
+
+def load_public_key(kid: str, public_key: str) -> "Ed25519PublicKey | None":
+    """Return the public key that is stored in base64url under its id, or None if it is not that key."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        key = Ed25519PublicKey.from_public_bytes(urlsafe_b64decode(f"{public_key}="))
+    except ValueError:
+        return None
+    return key if thumbprint(key) == kid else None
 
 
 def make_signing_key(home: Home, randomness: RandomSource, on_rollback: ExitStack) -> str:

@@ -3,7 +3,7 @@
 import msgspec
 
 from popug_cli.bus.context import Context
-from popug_cli.identity import keys, users
+from popug_cli.identity import published_keys, users
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import page_bounds
 from popug_cli.messages.identity import (
@@ -49,4 +49,4 @@ def list_tokens(message: ListTokens, context: Context) -> Tokens:
 
 def show_keys(message: ShowKeys, context: Context) -> KeySet:
     """Return the public keys as a JWK set; raise ``key_invalid`` or ``insecure_file``."""
-    return KeySet(keys.public_keys(context.home))
+    return KeySet(published_keys.key_set(context))

@@ -45,6 +45,17 @@ class TokenRow(SQLModel, table=True):
     last_used_at: str | None
 
 
+class KeyRow(SQLModel, table=True):
+    """The public key of a home (base64url), under its id; homes that share a database verify each other's tokens."""
+
+    __tablename__ = "identity_keys"
+    __table_args__ = ({"sqlite_strict": True},)
+
+    kid: str = Field(primary_key=True)
+    public_key: str
+    added_at: str
+
+
 class ThrottleRow(SQLModel, table=True):
     """Consecutive failed logins with a username, whether or not a user has it.
 

@@ -4,11 +4,10 @@ Each request still checks here that the token has not expired and that its key's
 ``authorization`` checks the stored token.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 from popug_cli.bus.context import Runtime
-from popug_cli.identity import authorization, keys, tokens
+from popug_cli.identity import authorization, keys, published_keys, tokens
 from popug_cli.messages.principal import Principal
 from popug_cli.platform.file_id import FileFingerprint
 
@@ -59,6 +58,7 @@ class VerifiedTokenCache:
 def _verify(token: str, runtime: Runtime) -> VerifiedToken:
     kid = tokens.kid_of(token)
     key_fingerprint = keys.key_file_fingerprint(runtime.home, kid)
-    find_key = partial(keys.public_key, runtime.home)
-    claims = tokens.verify(token, find_key, tokens.issuer_of(runtime.home_id), runtime.clock.now())
+    claims = tokens.verify(
+        token, published_keys.find_key(runtime), tokens.issuer_of(runtime.home_id), runtime.clock.now()
+    )
     return VerifiedToken(claims, kid, key_fingerprint)

@@ -38,27 +38,17 @@ def environment_error(error: BaseException) -> PopugError | None:
 
 def server_error(error: psycopg.Error, address: str) -> PopugError | None:
     """Return the ``PopugError`` for an error of the server or of the connection; None for a bug or an invalid input."""
-    state = error.sqlstate or ""
+    state, reason = error.sqlstate or "", first_line(error)
+    is_lost = state in {*CONFLICTS, *CONNECTION_ENDED} or (not state and _has_lost_connection(error))
+    if is_lost:
+        return lost(address, reason)
     if state in {LOCK_NOT_AVAILABLE, QUERY_CANCELED}:
         return busy()
-    if state == DISK_FULL:
-        sentence = f"The disk of {address} is full."
-        return Unavailable("disk_full", sentence, hint="Free some space there, then try again.")
-    if state == READ_ONLY:
-        sentence = f"{_capitalized(address)} is read-only: it is a standby, or its settings say so."
-        return Unavailable("read_only", sentence, hint="Name the primary, or all hosts, in the database's URL.")
-    if state in CONFLICTS or state in CONNECTION_ENDED or (not state and _has_lost_connection(error)):
-        return lost(address, first_line(error))
     if state in {NO_TABLE, NO_COLUMN} or state.startswith(DAMAGE_CLASS):
-        return damaged(address, first_line(error))
-    if state == INPUT_OUTPUT_ERROR:
-        return Unavailable("io_error", f"{_capitalized(address)}: {first_line(error)}.", hint="Check its disk.")
-    if state == NO_PERMISSION:
-        hint = "Grant it as the chapter PostgreSQL of OPERATING.md says, or use another role."
-        return Unavailable("database_unavailable", f"{_capitalized(address)} refused: {first_line(error)}.", hint=hint)
+        return damaged(address, reason)
     if state == NO_DATABASE or state.startswith(UNAVAILABLE_CLASSES):
-        return unavailable(address, first_line(error))
-    return None
+        return SPECIAL_ERRORS.get(state, unavailable)(address, reason)
+    return SPECIAL_ERRORS[state](address, reason) if state in SPECIAL_ERRORS else None
 
 
 def _has_lost_connection(error: psycopg.Error) -> bool:
@@ -100,3 +90,29 @@ def first_line(error: BaseException) -> str:
 
 def _capitalized(address: str) -> str:
     return address[:1].upper() + address[1:]
+
+
+def _disk_full(address: str, _: str) -> Unavailable:
+    return Unavailable("disk_full", f"The disk of {address} is full.", hint="Free some space there, then try again.")
+
+
+def _read_only(address: str, _: str) -> Unavailable:
+    sentence = f"{_capitalized(address)} is read-only: it is a standby, or its settings say so."
+    return Unavailable("read_only", sentence, hint="Name the primary, or all hosts, in the database's URL.")
+
+
+def _io_error(address: str, reason: str) -> Unavailable:
+    return Unavailable("io_error", f"{_capitalized(address)}: {reason}.", hint="Check its disk.")
+
+
+def _no_permission(address: str, reason: str) -> Unavailable:
+    hint = "Grant it as the chapter PostgreSQL of OPERATING.md says, or use another role."
+    return Unavailable("database_unavailable", f"{_capitalized(address)} refused: {reason}.", hint=hint)
+
+
+SPECIAL_ERRORS = {
+    DISK_FULL: _disk_full,
+    READ_ONLY: _read_only,
+    INPUT_OUTPUT_ERROR: _io_error,
+    NO_PERMISSION: _no_permission,
+}

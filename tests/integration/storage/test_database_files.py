@@ -104,8 +104,9 @@ def test_server_keeps_locks_on_wal_index(tmp_path: Path) -> None:
 
 
 def database_files(company: InProcess) -> DatabaseFiles:
-    engine = company.backend.runtime.database
-    return DatabaseFiles(engine, select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK)
+    database = company.backend.runtime.database
+    assert isinstance(database, SqliteDatabase)
+    return DatabaseFiles(database, select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK)
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
