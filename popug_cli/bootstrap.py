@@ -81,7 +81,7 @@ def found_company(
     randomness: RandomSource | None = None,
     from_file: bool = False,
 ) -> None:
-    """Create the home and its database; leave an existing company unchanged. ``from_file`` is as in ``open_runtime``."""
+    """Create the home and its database; leave an existing company unchanged. For ``from_file`` see ``open_runtime``."""
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
     load_zone(time_zone)
     home_owner.check_place(home.root)
