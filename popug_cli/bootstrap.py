@@ -74,13 +74,18 @@ def open_runtime(
 
 
 def found_company(
-    home: Home, time_zone: str, *, clock: Clock | None = None, randomness: RandomSource | None = None
+    home: Home,
+    time_zone: str,
+    *,
+    clock: Clock | None = None,
+    randomness: RandomSource | None = None,
+    from_file: bool = False,
 ) -> None:
-    """Create the home and its database; leave an existing company unchanged."""
+    """Create the home and its database; leave an existing company unchanged. For ``from_file`` see ``open_runtime``."""
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
     load_zone(time_zone)
     home_owner.check_place(home.root)
-    database = _create_database(home, read_settings(home.config).text(DATABASE_URL))
+    database = _create_database(home, "" if from_file else read_settings(home.config).text(DATABASE_URL))
     now = clock.now()
     with database.transaction(writes=True) as connection:
         connection.execute(

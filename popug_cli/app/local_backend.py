@@ -62,7 +62,8 @@ class LocalBackend:
 
     ``while_waiting`` is called several times a second during a wait for the write lock; an error that it raises ends
     the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and
-    does not close it. ``on_write`` is called with the result of each ``write``, inside its transaction.
+    does not close it. With ``from_file``, the database is the file in the home, whatever the settings say. ``on_write``
+    is called with the result of each ``write``, inside its transaction.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class LocalBackend:
         runtime: Runtime | None = None,
         coordinator: Coordinator | None = None,
         authenticate: Authenticate = authenticate,
+        from_file: bool = False,
     ) -> None:
         self.home = home
         self.warn = warn
@@ -92,7 +94,7 @@ class LocalBackend:
         self._was_caught_up = False  # before the last write
         self._accepts_invalid_settings = False
         self._warns_of_settings = True
-        self._is_copy = False
+        self._from_file = from_file
 
     def create_company(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
         """Create the home and its database if they are missing. First raise the error of an invalid ``admin``."""
@@ -100,7 +102,9 @@ class LocalBackend:
             check_new_user(admin.username, admin.email, Role.ADMIN, admin.password)
         for sentence in temporary_home.clear(self.home):
             self.warn(sentence)
-        bootstrap.found_company(self.home, time_zone, clock=self._clock, randomness=self._randomness)
+        bootstrap.found_company(
+            self.home, time_zone, clock=self._clock, randomness=self._randomness, from_file=self._from_file
+        )
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -112,7 +116,7 @@ class LocalBackend:
             progress=self.progress,
             while_waiting=self._while_waiting,
             accept_invalid_settings=self._accepts_invalid_settings,
-            from_file=self._is_copy,
+            from_file=self._from_file,
             warn=self.warn,
         )
         if self._warns_of_settings and self._shared_runtime is None and runtime.settings.warning:
@@ -134,10 +138,14 @@ class LocalBackend:
         It does not warn of the settings there.
         """
         backend = LocalBackend(
-            home, warn=self.warn, progress=self.progress, clock=self._clock, randomness=self._randomness
+            home,
+            warn=self.warn,
+            progress=self.progress,
+            clock=self._clock,
+            randomness=self._randomness,
+            from_file=True,
         )
         backend._warns_of_settings = False
-        backend._is_copy = True
         return backend
 
     def close(self) -> None:
