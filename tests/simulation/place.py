@@ -43,14 +43,22 @@ def prepare(root: Path, server_url: str) -> None:
     """
     if server_url:
         Home(root).make()
-        _choose(root, _create(server_url, "template0"))
+        url = _create(server_url, "template0")
+        Home(root).config.write_text(f'[database]\nurl = "{url}"\n', encoding="utf-8")
+
+
+def give_consumers_time(root: Path) -> None:
+    """Let consumers catch up for as long as it takes, since the speed of the machine must not change a world."""
+    with Home(root).config.open("a", encoding="utf-8") as config:
+        config.write("[bus]\ncatch_up_seconds = 86400\n")
 
 
 def copy(template: Path, root: Path) -> None:
     """Copy a company that no process has open."""
     shutil.copytree(template, root)
     if url := _url(template):
-        _choose(root, _create(url, _database_of(url)))
+        config = Home(root).config
+        config.write_text(config.read_text(encoding="utf-8").replace(url, _create(url, _database_of(url))))
 
 
 def remove(root: Path) -> None:
@@ -62,10 +70,6 @@ def remove(root: Path) -> None:
 
 def _url(root: Path) -> str:
     return read_settings(Home(root).config, {}).text(DATABASE_URL)
-
-
-def _choose(root: Path, url: str) -> None:
-    Home(root).config.write_text(f'[database]\nurl = "{url}"\n', encoding="utf-8")
 
 
 def _database_of(url: str) -> str:
