@@ -48,7 +48,7 @@ def _to_server(backend: "LocalBackend", url: str, principal: Principal) -> Datab
     with closing(PostgresDatabase(url)) as target, backend.runtime.writing(principal) as context:
         schema.migrate(url)
         with target.transaction(writes=True) as connection:
-            if connection.scalar("SELECT 1 FROM storage_home"):
+            if schema.has_company(connection):
                 raise _not_empty(target.address)
             copying.from_file(context.connection, connection, context.progress)
             copy = replace(context, connection=connection, log=Log(connection))
