@@ -317,7 +317,7 @@ class PostgresConnection(Connection):
                 self._version = (result.get_value(0, 0) or b"").decode()  # of the last statement
 
     def _check_clock(self) -> None:
-        """Raise ``clock_differs`` if this machine's clock is too far from the server's. Compare them every ``CLOCK_CHECK_SECONDS``."""
+        """Every ``CLOCK_CHECK_SECONDS``, compare the clocks; raise ``clock_differs`` if they are too far apart."""
         checked_at = self._database.clock_checked_at
         if time.monotonic() - checked_at[0] < CLOCK_CHECK_SECONDS:
             return
