@@ -112,7 +112,8 @@ INVARIANTS = (
     Invariant(
         "accounts_sum_to_zero",
         "all accounts together sum to zero",
-        "SELECT 'the sum is ' || sum(balance_cents) FROM billing_accounts HAVING sum(balance_cents) <> 0",
+        "SELECT 'the sum is ' || total FROM (SELECT sum(balance_cents) AS total FROM billing_accounts) AS accounts"
+        " WHERE total <> 0",
     ),
     Invariant(
         "balances_equal_entries",
