@@ -55,7 +55,7 @@ class TaskRow(SQLModel, table=True):
             "number",
             sqlite_where=text("business_date IS NOT NULL"),
         ),
-        {"sqlite_strict": True},
+        {"sqlite_strict": True, "sqlite_with_rowid": False},
     )
 
     task_id: str = Field(primary_key=True)

@@ -15,6 +15,7 @@ from popug_cli.bus.log import IS_RARE
 from popug_cli.bus.unlinked_events import unlinked_positions
 from popug_cli.messages.company import Check
 from popug_cli.messages.tasks import TaskCreated
+from popug_cli.storage.id_index import equal_ids
 
 
 def _has_processed(consumer: str, subject: str, type_prefix: str) -> str:
@@ -25,12 +26,16 @@ def _has_processed(consumer: str, subject: str, type_prefix: str) -> str:
     """
     first_type = f"popug.{type_prefix}"
     after_types = first_type[:-1] + chr(ord(first_type[-1]) + 1)
-    sequence, rare = ("+sequence", f" AND {IS_RARE}") if type_prefix.startswith("identity.") else ("sequence", "")
+    sequence, is_subject = (
+        ("+sequence", f"subject = {subject} AND {IS_RARE}")
+        if type_prefix.startswith("identity.")
+        else ("sequence", equal_ids("bus_log.subject", subject))
+    )
     return (
         f"NOT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = '{consumer}' AND bus_set_aside.subject = {subject})"
         f" AND (SELECT position FROM bus_cursors WHERE consumer = '{consumer}')"
-        f" >= (SELECT max({sequence}) FROM bus_log WHERE subject = {subject}"
-        f" AND type >= '{first_type}' AND type < '{after_types}'{rare})"
+        f" >= (SELECT max({sequence}) FROM bus_log WHERE {is_subject}"
+        f" AND type >= '{first_type}' AND type < '{after_types}')"
     )
 
 

@@ -17,6 +17,7 @@ from popug_cli.kernel.stored_values import from_iso_date
 from popug_cli.mail.consumers import CONSUMER as MAIL
 from popug_cli.messages.billing import EntryPosted
 from popug_cli.messages.company import Check
+from popug_cli.storage.id_index import equal_ids
 from popug_cli.storage.port import Row
 from popug_cli.tasks.consumers import CONSUMER as TASKS
 
@@ -27,7 +28,7 @@ ENTRY_FIELDS = (
 )
 UNREADABLE_ENTRY = ("unreadable", *[""] * (len(ENTRY_FIELDS) - 1))
 PROGRESS_EVENTS = 1_000
-SELECT_WRONG_CAUSES = """
+SELECT_WRONG_CAUSES = f"""
     SELECT * FROM (
         SELECT entry.entry_id, entry.kind, CASE entry.kind
                 WHEN 'fee' THEN 'popug.tasks.task_assigned.v1' WHEN 'reward' THEN 'popug.tasks.task_completed.v1'
@@ -36,7 +37,7 @@ SELECT_WRONG_CAUSES = """
             log.type AS cause_type, entry.occurred_at,
             CASE WHEN entry.corrects IS NULL THEN json_extract(log.envelope, '$.time') ELSE entry.recorded_at END
                 AS caused_at
-        FROM billing_entries entry LEFT JOIN bus_log log ON log.id = entry.event_id
+        FROM billing_entries entry LEFT JOIN bus_log log ON {equal_ids("log.id", "entry.event_id")}
     ) AS caused WHERE cause_type IS NOT expected_type OR caused_at IS NOT occurred_at
 """
 

@@ -7,6 +7,7 @@ event with such a row lost its link. An event that another program inserted has 
 from collections.abc import Iterator
 
 from popug_cli.bus.context import Context
+from popug_cli.storage.id_index import equal_ids
 
 # The row that popug writes in the same transaction as the event, by type.
 WITNESS_ROWS = {
@@ -29,8 +30,8 @@ SELECT_WITNESS = (
     + " END"
 )
 SELECT_SAME_EVENTS = (
-    "SELECT other.sequence FROM bus_log log JOIN bus_log other ON other.subject = log.subject AND other.type = log.type"
-    f" WHERE log.sequence = ? AND log.type NOT IN {REPEATED_TYPES}"
+    f"SELECT other.sequence FROM bus_log log JOIN bus_log other ON {equal_ids('other.subject', 'log.subject')}"
+    f" AND other.type = log.type WHERE log.sequence = ? AND log.type NOT IN {REPEATED_TYPES}"
 )
 
 

@@ -12,6 +12,7 @@ from popug_cli.billing import sql
 from popug_cli.billing.rules import FEE_RANGE_CENTS, REWARD_RANGE_CENTS, SEGMENT_ENTRIES
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import IS_RARE
+from popug_cli.storage.id_index import equal_ids, id_end
 
 IS_ASSIGNED = "log.type = 'popug.tasks.task_assigned.v1'"
 IS_COMPLETED = "log.type = 'popug.tasks.task_completed.v1'"
@@ -81,6 +82,17 @@ INVARIANTS = (
         "SELECT 'the event at ' || sequence FROM event_fields WHERE has_other_type",
     ),
     Invariant(
+        "event_ids_are_unique",
+        "no two events have the same id",
+        f"""
+        SELECT 'event ' || id FROM bus_log WHERE {id_end("id")} IN (
+            SELECT {id_end("id")} FROM bus_log WHERE sequence IN (
+                SELECT max(sequence) FROM bus_log GROUP BY {id_end("id")} HAVING count(*) > 1
+            )
+        ) GROUP BY id HAVING count(*) > 1
+        """,
+    ),
+    Invariant(
         "accounts_belong_to_users",
         "every account is management, payouts or a user's, and its username is that of the registered user",
         f"""
@@ -100,7 +112,8 @@ INVARIANTS = (
     Invariant(
         "accounts_sum_to_zero",
         "all accounts together sum to zero",
-        "SELECT 'the sum is ' || sum(balance_cents) FROM billing_accounts HAVING sum(balance_cents) <> 0",
+        "SELECT 'the sum is ' || total FROM (SELECT sum(balance_cents) AS total FROM billing_accounts) AS accounts"
+        " WHERE total <> 0",
     ),
     Invariant(
         "balances_equal_entries",
@@ -179,7 +192,7 @@ INVARIANTS = (
         SELECT 'task #' || task.number FROM tasks_tasks task JOIN billing_tasks priced ON priced.task_id = task.task_id
         WHERE task.fee_cents <> priced.fee_cents OR task.reward_cents <> priced.reward_cents
             OR (task.fee_cents IS NULL AND EXISTS (
-                SELECT 1 FROM bus_log log WHERE log.subject = task.task_id
+                SELECT 1 FROM bus_log log WHERE {equal_ids("log.subject", "task.task_id")}
                 AND log.type = 'popug.billing.task_priced.v1' AND {_processed_by("tasks")}))
         """,
     ),
@@ -215,8 +228,9 @@ INVARIANTS = (
         f"""
         SELECT 'entry ' || entry.entry_id FROM billing_entries entry
         LEFT JOIN billing_entries wrong ON wrong.entry_id = entry.corrects
-        LEFT JOIN bus_log cause ON cause.id = entry.event_id
+        LEFT JOIN bus_log cause ON {equal_ids("cause.id", "entry.event_id")}
         LEFT JOIN bus_log event ON event.subject = entry.corrects AND event.type = 'popug.billing.entry_corrected.v1'
+            AND event.{IS_RARE}
         WHERE entry.corrects IS NOT NULL AND (wrong.kind || '_reversal' IS NOT entry.kind
             OR wrong.amount_cents IS NOT entry.amount_cents OR wrong.employee_id IS NOT entry.employee_id
             OR wrong.task_id IS NOT entry.task_id
@@ -285,9 +299,9 @@ INVARIANTS = (
     Invariant(
         "closed_days_match_events",
         "every closed day has exactly one day_closed event, with its figures",
-        """
+        f"""
         SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN bus_log event
-            ON event.subject = day.business_date AND event.type = 'popug.billing.day_closed.v1'
+            ON event.subject = day.business_date AND event.type = 'popug.billing.day_closed.v1' AND event.{IS_RARE}
         WHERE json_extract(event.envelope, '$.data.fees_cents') IS NOT day.fees_cents
             OR json_extract(event.envelope, '$.data.rewards_cents') IS NOT day.rewards_cents
             OR json_extract(event.envelope, '$.data.payouts_cents') IS NOT day.payouts_cents
@@ -347,7 +361,7 @@ INVARIANTS = (
         WHERE mail.kind = 'payslip' AND entry.amount_cents IS NOT mail.amount_cents
         UNION ALL
         SELECT 'payout entry ' || entry.entry_id FROM billing_entries entry LEFT JOIN bus_log log
-            ON log.id = entry.event_id AND log.type = 'popug.billing.payout_made.v1'
+            ON {equal_ids("log.id", "entry.event_id")} AND log.type = 'popug.billing.payout_made.v1'
         WHERE entry.kind = 'payout' AND json_extract(log.envelope, '$.data.amount_cents') IS NOT entry.amount_cents
         """,
     ),

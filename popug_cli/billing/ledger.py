@@ -91,15 +91,14 @@ def post(entries: Sequence[NewEntry], context: Context) -> list[str]:
 def _insert_entries(rows: Sequence[tuple[str, NewEntry]], context: Context) -> None:
     recorded_at, stored_time, stored_date = to_rfc3339(context.now), cache(to_rfc3339), cache(date.isoformat)
     context.connection.insert_many(
-        "INSERT INTO billing_entries (entry_id, event_id, employee_id, debit_account, credit_account, amount_cents,"
+        "INSERT INTO billing_entries (entry_id, event_id, employee_id, amount_cents,"
         " kind, business_date, occurred_at, recorded_at, task_id, corrects)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 entry_id,
                 entry.event_id,
                 entry.employee_id,
-                *debit_and_credit(entry.kind, entry.employee_id),
                 entry.amount_cents,
                 entry.kind.value,
                 stored_date(entry.business_date),

@@ -33,6 +33,7 @@ from popug_cli.messages.billing import (
     ListTaskEntries,
     Statement,
 )
+from popug_cli.storage.id_index import equal_ids
 
 ENTRY_COLUMNS = (
     "entry.entry_id, entry.occurred_at, entry.recorded_at, entry.business_date, entry.kind, entry.amount_cents,"
@@ -128,7 +129,8 @@ def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
     owner_id = None
     if message.username is not None or context.principal.role not in {None, *ACCOUNTING}:
         owner_id = find_account(message.username, context).account_id
-    where = "entry.task_id = :task AND (:owner_id IS NULL OR entry.employee_id = :owner_id) ORDER BY entry.position"
+    of_task = equal_ids("entry.task_id", ":task")
+    where = f"{of_task} AND (:owner_id IS NULL OR entry.employee_id = :owner_id) ORDER BY entry.position"
     rows = context.connection.records(
         f"{SELECT_ENTRIES_WITH_BALANCE} WHERE {where}", task=message.task_id, owner_id=owner_id
     )

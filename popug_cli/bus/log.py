@@ -8,13 +8,15 @@ from popug_cli.kernel.stored_values import InvalidStoredValue
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode
 from popug_cli.messages.upcasters import versions
+from popug_cli.storage.id_index import END_OF_ID, equal_ids, id_end
 from popug_cli.storage.port import Connection, TextNotUtf8Error
 
 StoredEvent = tuple[int, str, str]
 READ_ROWS = 1_000
 ENVELOPE = "CAST(bus_log.envelope AS BLOB)"  # bytes, so that an envelope that is not UTF-8 can be read
-# The types whose events grow in number with the tasks and ledger entries. The index bus_log_rare covers all other
-# events. A statement can use it only if it repeats the condition of the index, IS_RARE.
+# The types whose events grow in number with the tasks and ledger entries. The column frequent_type has the place of a
+# type in this list, from 1 on, and 0 for all other types. The index bus_log_rare covers the events of those. A
+# statement can use it only if it repeats the condition of the index, IS_RARE.
 FREQUENT_TYPES = (
     "popug.billing.entry_posted.v1",
     "popug.tasks.task_assigned.v1",
@@ -22,7 +24,7 @@ FREQUENT_TYPES = (
     "popug.tasks.task_created.v2",
     "popug.tasks.task_completed.v1",
 )
-IS_RARE = " AND ".join(f"coalesce(type, '') <> '{type_}'" for type_ in FREQUENT_TYPES)
+IS_RARE = "frequent_type = 0"
 
 SELECT_NEWEST_LINK = "SELECT last_sequence, hash FROM bus_links ORDER BY last_sequence DESC LIMIT 1"
 SELECT_LINK = "SELECT last_sequence, hash FROM bus_links WHERE last_sequence = ?"
@@ -77,12 +79,14 @@ class Log:
 
     def by_id(self, event_id: str) -> Delivered[Event] | None:
         """Return the event with that id, or None if it is missing or not known."""
-        return next(self.decode_known(self._rows("id = ?", (event_id,))), None)
+        return next(self.decode_known(self._rows(equal_ids("id", "?"), (event_id, event_id))), None)
 
     def by_ids(self, event_ids: Sequence[str]) -> dict[str, Delivered[Event]]:
         """Return the known events with these ids, by id; at most as many ids as SQLite allows parameters (32,766)."""
-        rows = self._rows(f"id IN ({','.join('?' * len(event_ids))})", tuple(event_ids))
-        return {event.id: event for event in self.decode_known(rows)}
+        placeholders = ",".join("?" * len(event_ids))
+        rows = self._rows(f"{id_end('id')} IN ({placeholders})", tuple(event_id[END_OF_ID] for event_id in event_ids))
+        wanted = set(event_ids)
+        return {event.id: event for event in self.decode_known(rows) if event.id in wanted}
 
     def by_subject(self, subject: str, *kinds: type[Event], task_id: str | None = None) -> list[Delivered[Event]]:
         """Return the known events of a subject in log order; only those of ``kinds``, if any are given.
@@ -90,11 +94,14 @@ class Log:
         With ``task_id``, return only those whose data has this ``task_id``.
         """
         types = [version.TYPE for kind in kinds for version in versions(kind)]
-        where = f"subject = ? AND type IN ({','.join('?' * len(types))})" if types else "subject = ?"
-        order, parameters = "sequence", (subject, *types)
+        parameters: tuple[str, ...] = (subject, subject)
+        where, order = equal_ids("subject", "?"), "sequence"
         if types and not set(types).intersection(FREQUENT_TYPES):
-            where += f" AND {IS_RARE}"
+            where, parameters = f"subject = ? AND {IS_RARE}", (subject,)
             order = "+sequence"  # keeps SQLite from reading all events of the subject in log order
+        if types:
+            where += f" AND type IN ({','.join('?' * len(types))})"
+            parameters = (*parameters, *types)
         if task_id is not None:
             where += " AND CASE WHEN json_valid(envelope) THEN json_extract(envelope, '$.data.task_id') = ? END"
             parameters = (*parameters, task_id)

@@ -10,6 +10,7 @@ from popug_cli.bus.parked_events import BLOCKING_STATES
 from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.messages.base import MAX_ANSWER_ROWS, MAX_OFFSET
 from popug_cli.messages.bus import EnvelopeDocument, EventPage, ListEvents, ShowEvent
+from popug_cli.storage.id_index import equal_ids
 
 MAX_FILTER_CHARACTERS = 200
 
@@ -38,7 +39,7 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
     if message.type is not None:
         conditions.append("(type = :type OR type LIKE :type_pattern ESCAPE '\\')")
     if message.subject is not None:
-        conditions.append("subject = :subject")
+        conditions.append(equal_ids("subject", ":subject"))
     if message.actor is not None:
         conditions.append("json_extract(envelope, '$.actor') = :actor")
     matching = f"FROM bus_log WHERE {' AND '.join(conditions)}"
@@ -61,7 +62,7 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
 
 def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
     """Return the event with that id; raise ``event_not_found``."""
-    statement = f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE id = :id"
+    statement = f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE {equal_ids('id', ':id')}"
     row = context.connection.select_one(statement, id=message.event_id)
     if row is None:
         raise NotFound(

@@ -3,25 +3,38 @@
 from sqlalchemy import CheckConstraint, Column, Computed, Index, Integer, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from popug_cli.bus.log import IS_RARE
+from popug_cli.bus.log import FREQUENT_TYPES, IS_RARE
+from popug_cli.storage.id_index import id_end
+
+_TYPE, _ID, _SUBJECT = (f"json_extract(envelope, '$.{name}')" for name in ("type", "id", "subject"))
+_NUMBER_OF_TYPE = " ".join(f"WHEN '{type_}' THEN {number}" for number, type_ in enumerate(FREQUENT_TYPES, start=1))
+_TYPE_OF_NUMBER = " ".join(f"WHEN {number} THEN '{type_}'" for number, type_ in enumerate(FREQUENT_TYPES, start=1))
 
 
 class LogRow(SQLModel, table=True):
-    """An event at its position; the other columns are generated from the envelope."""
+    """An event at its position; the other columns are generated from the envelope.
+
+    Only ``frequent_type`` is stored, so that a scan for a type does not parse envelopes.
+    """
 
     __tablename__ = "bus_log"
     __table_args__ = (
-        Index("bus_log_id", "id", unique=True),
-        Index("bus_log_subject", "subject"),
+        Index("bus_log_id", text(id_end("id"))),
+        Index("bus_log_subject", text(id_end("subject"))),
         Index("bus_log_rare", "subject", "type", sqlite_where=text(IS_RARE)),
         {"sqlite_strict": True},
     )
 
     sequence: int = Field(primary_key=True)
     envelope: str = Field(sa_column=Column(Text, nullable=False))
-    type: str = Field(sa_column=Column(Text, Computed("json_extract(envelope, '$.type')", persisted=True)))
-    id: str = Field(sa_column=Column(Text, Computed("json_extract(envelope, '$.id')", persisted=False)))
-    subject: str = Field(sa_column=Column(Text, Computed("json_extract(envelope, '$.subject')", persisted=False)))
+    frequent_type: int = Field(
+        sa_column=Column(Integer, Computed(f"CASE {_TYPE} {_NUMBER_OF_TYPE} ELSE 0 END", persisted=True))
+    )
+    type: str = Field(
+        sa_column=Column(Text, Computed(f"CASE frequent_type {_TYPE_OF_NUMBER} ELSE {_TYPE} END", persisted=False))
+    )
+    id: str = Field(sa_column=Column(Text, Computed(_ID, persisted=False)))
+    subject: str = Field(sa_column=Column(Text, Computed(_SUBJECT, persisted=False)))
 
 
 class LinkRow(SQLModel, table=True):

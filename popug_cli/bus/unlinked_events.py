@@ -13,6 +13,7 @@ from popug_cli.bus.context import Context
 from popug_cli.bus.parked_events import describe
 from popug_cli.messages.base import EVENTS, Event
 from popug_cli.messages.envelope import Delivered, decode
+from popug_cli.storage.id_index import equal_ids
 
 MAX_SHOWN_PROBLEMS = 5
 BEFORE_FIRST_POSITION = -(2**63)
@@ -77,5 +78,5 @@ def _clip(subject: str) -> str:
 
 
 def _is_published(context: Context, subject: str, type_pattern: str) -> bool:
-    statement = "SELECT 1 FROM bus_log WHERE subject = :subject AND type LIKE :type_pattern LIMIT 1"
+    statement = f"SELECT 1 FROM bus_log WHERE {equal_ids('subject', ':subject')} AND type LIKE :type_pattern LIMIT 1"
     return context.connection.scalar(statement, subject=subject, type_pattern=type_pattern) is not None

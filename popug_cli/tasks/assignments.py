@@ -11,13 +11,14 @@ from popug_cli.kernel.randomness import DrawPurpose
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import AssigneeDraw, AssignmentReason, TaskAssigned
+from popug_cli.storage.id_index import equal_ids
 from popug_cli.tasks import people
 from popug_cli.tasks.rules import draw_assignee
 
 TASKS_AT_ONCE = 10_000
 _FROM_UNASSIGNABLE_OPEN_TASKS = (  # CROSS JOIN prevents SQLite from reading the open tasks of all other users
     "FROM tasks_people AS person CROSS JOIN tasks_tasks AS task"
-    " WHERE person.assignable = 0 AND task.assignee_id = person.user_id AND task.status = 'open'"
+    f" WHERE person.assignable = 0 AND {equal_ids('task.assignee_id', 'person.user_id')} AND task.status = 'open'"
 )
 UPDATE_ASSIGNEE = (
     "UPDATE tasks_tasks SET assignee_id = drawn.column1 FROM (VALUES (?, ?)) AS drawn WHERE number = drawn.column2"

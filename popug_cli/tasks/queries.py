@@ -34,6 +34,7 @@ from popug_cli.messages.tasks import (
     VerifyShuffle,
     WrongDraw,
 )
+from popug_cli.storage.id_index import equal_ids
 from popug_cli.tasks import errors, people, rules, shuffles
 from popug_cli.tasks.fairness import CandidatePool, chi_squared_test
 
@@ -222,7 +223,7 @@ def _filter(message: ListTasks, context: Context) -> tuple[str, dict[str, Any]]:
     if message.status is not StatusFilter.ALL:
         conditions.append(f"task.status = '{message.status}'")
     if message.assignee is not None:
-        conditions.append("task.assignee_id = :assignee_id")
+        conditions.append(equal_ids("task.assignee_id", ":assignee_id"))
         values["assignee_id"] = _user_id(message.assignee, context)
     if message.creator is not None:
         conditions.append("task.creator_id = :creator_id")

@@ -1,5 +1,6 @@
 """Shell completion of tasks, shuffles and users, over a plain read-only connection; every user may see these data."""
 
+from popug_cli.storage.id_index import equal_ids
 from popug_cli.storage.read_only import ReadOnlyDatabase
 
 MAX_ITEMS = 50
@@ -11,9 +12,9 @@ CompletionItems = list[tuple[str, str]]  # value and description
 def open_tasks(database: ReadOnlyDatabase, user_id: str, start: str) -> CompletionItems:
     """Return the numbers of a user's open tasks that begin with ``start``, with titles."""
     rows = database.execute(
-        "SELECT number, title FROM tasks_tasks WHERE assignee_id = ? AND status = 'open'"
+        f"SELECT number, title FROM tasks_tasks WHERE {equal_ids('assignee_id', '?')} AND status = 'open'"
         " AND substr(number, 1, length(?)) = ? ORDER BY number LIMIT ?",
-        (user_id, start, start, MAX_ITEMS),
+        (user_id, user_id, start, start, MAX_ITEMS),
     )
     return [(str(number), title) for number, title in rows]
 

@@ -3,6 +3,8 @@
 from sqlalchemy import CheckConstraint, Index, text
 from sqlmodel import Field, SQLModel
 
+from popug_cli.storage.id_index import id_end
+
 
 class PersonRow(SQLModel, table=True):
     """A copy of identity's user; ``last_sequence`` is the position of the last event that was applied."""
@@ -67,7 +69,7 @@ class TaskRow(SQLModel, table=True):
         CheckConstraint("(status = 'completed') = (completed_at IS NOT NULL)", name="completed_at_a_time"),
         CheckConstraint("(fee_cents IS NULL) = (reward_cents IS NULL)", name="priced_once"),
         CheckConstraint("fee_cents > 0 AND reward_cents > 0", name="prices_are_positive"),
-        Index("tasks_tasks_open", "assignee_id", "number", sqlite_where=text("status = 'open'")),
+        Index("tasks_tasks_open", text(id_end("assignee_id")), sqlite_where=text("status = 'open'")),
         {"sqlite_strict": True},
     )
 

@@ -18,7 +18,17 @@ def port_to(connection: Connection) -> SqliteConnection:
     return SqliteConnection(database, driver, writes=True)
 
 
-engine = create_engine("sqlite://", creator=lambda: connect(database.path), poolclass=NullPool)
+def connect_for_migration() -> sqlite3.Connection:
+    """Return a connection that does not check references, because a migration replaces tables that others refer to.
+
+    See https://www.sqlite.org/lang_altertable.html, section 7.
+    """
+    driver = connect(database.path)
+    driver.execute("PRAGMA foreign_keys=OFF")
+    return driver
+
+
+engine = create_engine("sqlite://", creator=connect_for_migration, poolclass=NullPool)
 event.listen(engine, "begin", lambda connection: port_to(connection).start())
 event.listen(engine, "commit", lambda connection: port_to(connection).commit())
 with engine.connect() as connection:

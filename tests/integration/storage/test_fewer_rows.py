@@ -1,6 +1,5 @@
 """The migration to ranges of done events and to counts of draws gives the same answers as the rows and the log did."""
 
-import re
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -80,10 +79,3 @@ def test_migrated_counts_are_those_of_the_log(database: "closing[sqlite3.Connect
     expected = Counter((max(change for change in changes if change <= as_of), assignee) for as_of, assignee in draws)
     assert {(since, assignee): count for since, assignee, count in counts} == expected
     assert len(expected) > 1
-
-
-def test_index_of_rare_events_has_the_condition_of_the_log() -> None:
-    from popug_cli.bus.log import IS_RARE
-
-    (index,) = [statement for statement in MIGRATION.STATEMENTS if "bus_log_rare" in statement]
-    assert re.sub(r"\s+", " ", index).strip().endswith(f"WHERE {IS_RARE}")

@@ -91,7 +91,7 @@ def test_status_scans_no_envelope(company: InProcess, monkeypatch: pytest.Monkey
 def test_open_tasks_of_others_are_not_read(company: InProcess) -> None:
     statement = f"SELECT task.number {assignments._FROM_UNASSIGNABLE_OPEN_TASKS}"
     with company.backend.runtime.reading(OPERATOR) as context:
-        assert "SEARCH task USING INDEX tasks_tasks_open (assignee_id=?)" in plan(context, statement).replace(
+        assert "SEARCH task USING INDEX tasks_tasks_open (<expr>=?)" in plan(context, statement).replace(
             "COVERING ", ""
         )
 
