@@ -49,6 +49,7 @@ from popug_cli.storage.errors import DATABASE_ERRORS, environment_error
 from popug_cli.storage.migrate import NEWEST
 from popug_cli.storage.schema import SELECT_OBJECTS, differences
 
+DATABASE_CHECK = "database"
 PROGRESS_UNITS_PER_CHECK = 1_000
 PROGRESS_POLL_SECONDS = 0.2
 # The errors that reading damaged data may raise. A check reports them, because damage is what it looks for.
@@ -91,8 +92,8 @@ class NamedLogCheck(NamedTuple):
 AnyCheck = NamedCheck | NamedLogCheck
 
 
-def examine(context: Context) -> Health:
-    """Run all checks; a check that cannot run counts as failed.
+def examine(context: Context, *, is_file_checked: bool = False) -> Health:
+    """Run all checks; a check that cannot run counts as failed. Leave out that of the file if it ``is_file_checked``.
 
     Raise ``Unavailable`` if the machine, and not the company's data, prevents a check.
     """
@@ -110,7 +111,8 @@ def examine(context: Context) -> Health:
         NamedCheck("unsent_mail", unsent_mail),
         NamedCheck("dead_hook_letters", dead_hook_letters),
     ]
-    checks = _run_all([*_proof_checks(), *other_checks], context)
+    proof_checks = [check for check in _proof_checks() if not (is_file_checked and check.name == DATABASE_CHECK)]
+    checks = _run_all([*proof_checks, *other_checks], context)
     return health_of(checks, _head(context))
 
 
@@ -130,7 +132,7 @@ def prove(context: Context, head: str | None = None) -> LedgerProof:
 def _proof_checks() -> list[AnyCheck]:
     """Return the checks of ``prove``, ordered so that each relies on earlier ones only."""
     return [
-        NamedCheck("database", _database, RunIn.THREAD),
+        NamedCheck(DATABASE_CHECK, _database, RunIn.THREAD),
         NamedCheck("foreign_keys", _foreign_keys, RunIn.EITHER),
         NamedCheck("log_without_gaps", _log),
         NamedLogCheck("hash_chain", chain),
@@ -262,7 +264,7 @@ def _check_of(invariant: Invariant) -> CheckFunction:
 
 def _database(context: Context) -> Check:
     rows = context.connection.column(f"PRAGMA integrity_check({MAX_SHOWN_VIOLATIONS})")
-    return check_result("database", "the file is a valid SQLite database", [row for row in rows if row != "ok"])
+    return check_result(DATABASE_CHECK, "the file is a valid SQLite database", [row for row in rows if row != "ok"])
 
 
 def _schema(context: Context) -> Check:

@@ -1,14 +1,14 @@
 """Invariants that need Python: the ledger against its events, closed days, the consumers' cursors, analytics."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import date
 from functools import cache
 from itertools import islice
 
 from popug_cli.analytics.consumers import CONSUMER as ANALYTICS
 from popug_cli.analytics.consumers import write_changes
-from popug_cli.analytics.rules import accumulate
+from popug_cli.analytics.rules import Changes, accumulate
 from popug_cli.audit.log_pass import LogCheck, differing_rows, has_enough
 from popug_cli.audit.reading import CheckedEvent, normalize_time
 from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, parked_positions
@@ -23,7 +23,7 @@ from popug_cli.mail.consumers import CONSUMER as MAIL
 from popug_cli.messages.base import EVENTS, Event
 from popug_cli.messages.billing import EntryPosted
 from popug_cli.messages.company import Check
-from popug_cli.messages.upcasters import upcast
+from popug_cli.messages.upcasters import UPCASTERS, upcast
 from popug_cli.storage.port import Database, Row
 from popug_cli.tasks.consumers import CONSUMER as TASKS
 
@@ -127,28 +127,30 @@ def read_models(context: Context) -> LogCheck:
     """Check that analytics equals a rebuild from the log."""
     kinds = [EVENTS[type_] for type_ in ANALYTICS.types]
     parked, last = parked_positions(context, ANALYTICS), cursor_of(context, ANALYTICS)
-    events: list[Event] = []
+    changes, count = Changes(), 0
     with empty_copy(context, ANALYTICS) as copy:
         while (batch := (yield)) is not None:
-            events += [
-                upcast(event.data)
-                for kind in kinds
-                for position, event in batch.of(kind)
-                if event is not None and 0 < position <= last and position not in parked
-            ]
-            if len(events) >= REBUILD_EVENTS:
-                _add_to_copy(events, copy)
-                events = []
-        _add_to_copy(events, copy)
+            for kind in kinds:
+                events: list[Event] = [
+                    event.data
+                    for position, event in batch.of(kind)
+                    if event is not None and 0 < position <= last and position not in parked
+                ]
+                accumulate(map(upcast, events) if kind in UPCASTERS else events, changes)
+                count += len(events)
+            if count >= REBUILD_EVENTS:
+                _add_to_copy(changes, copy)
+                changes, count = Changes(), 0
+        _add_to_copy(changes, copy)
         mismatches = [
             f"{difference.table} ({difference.example})" for difference in differences(context, ANALYTICS, copy)
         ]
     return check_result("read_models_match_replay", "analytics equals a rebuild from the log", mismatches)
 
 
-def _add_to_copy(events: Sequence[Event], copy: Database) -> None:
+def _add_to_copy(changes: Changes, copy: Database) -> None:
     with copy.transaction(writes=True) as connection:
-        write_changes(accumulate(events), connection)
+        write_changes(changes, connection)
 
 
 def _describe_difference(entry: Row | None, posted: Row | None) -> str:

@@ -15,10 +15,17 @@ from popug_cli.messages.tasks import TaskAssigned, TaskCompleted
 from popug_cli.storage.errors import DATABASE_ERRORS
 from popug_cli.storage.port import Connection
 
-EVENT_FIELDS = ("task_id", "assignee_id", "fee_cents", "reward_cents")
+# SQLite reads each field from the envelope again, so a field is read for the types that need it only.
+EVENT_FIELDS = {
+    "task_id": "json_extract(envelope, '$.data.task_id')",
+    "assignee_id": f"CASE WHEN type <> '{TaskPriced.TYPE}' THEN json_extract(envelope, '$.data.assignee_id') END",
+    "fee_cents": f"CASE type WHEN '{TaskPriced.TYPE}' THEN json_extract(envelope, '$.data.fee_cents') END",
+    "reward_cents": f"CASE type WHEN '{TaskPriced.TYPE}' THEN json_extract(envelope, '$.data.reward_cents') END",
+    "time": f"CASE type WHEN '{TaskCompleted.TYPE}' THEN json_extract(envelope, '$.time') END",
+}
 SELECT_EVENT_FIELDS = (
-    "SELECT sequence, type, id, subject, json_extract(envelope, '$.time') AS time, "
-    + ", ".join(f"json_extract(envelope, '$.data.{field}') AS {field}" for field in EVENT_FIELDS)
+    "SELECT sequence, type, id, subject, "
+    + ", ".join(f"{expression} AS {name}" for name, expression in EVENT_FIELDS.items())
     + f" FROM bus_log WHERE type IN ('{TaskAssigned.TYPE}', '{TaskCompleted.TYPE}', '{TaskPriced.TYPE}')"
 )
 ENTRY_SUMS = {
@@ -68,7 +75,7 @@ def fill_summaries(context: Context) -> None:
 
 
 def _fill_event_fields(connection: Connection) -> None:
-    columns = ", ".join(("type", "id", "subject", "time", *EVENT_FIELDS))
+    columns = ", ".join(("type", "id", "subject", *EVENT_FIELDS))
     connection.execute(f"CREATE TEMP TABLE event_fields (sequence INTEGER PRIMARY KEY, {columns})")
     connection.execute(f"INSERT INTO event_fields {SELECT_EVENT_FIELDS}")
 

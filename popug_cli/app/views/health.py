@@ -23,7 +23,7 @@ def check_health(backend: "LocalBackend", message: CheckHealth, principal: Princ
 
     _catch_up(backend)
     with backend.runtime.reading(principal) as context:
-        health = examine(context)
+        health = examine(context, is_file_checked=backend.is_file_checked)
     keys = _check_keys(backend.home)
     if not keys.ok and _has_no_users(backend, principal):
         keys = Check(
