@@ -108,19 +108,9 @@ class _Links:
 
 def _mistyped(batch: LogBatch, context: Context) -> Iterator[int]:
     """Yield the positions of the events whose envelope has another type; SQL decides what ``_type_of`` cannot."""
-    right = {
-        position
-        for kind, events in batch.events.items()
-        for position, event in events
-        if event is not None and event.type == kind.TYPE
-    }
     statement = "SELECT 1 FROM bus_log WHERE sequence = ? AND type IS NOT json_extract(envelope, '$.type')"
-    for position, type_, envelope in batch.rows:
-        if (
-            position not in right
-            and (type_ is None or _type_of(envelope) != type_)
-            and context.connection.select_one(statement, position)
-        ):
+    for position, type_, envelope in batch.other_rows:
+        if (type_ is None or _type_of(envelope) != type_) and context.connection.select_one(statement, position):
             yield position
 
 

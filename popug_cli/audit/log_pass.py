@@ -32,10 +32,14 @@ LogRow = tuple[int, bytes | None, bytes]  # position, stored type and envelope
 
 
 class LogBatch(NamedTuple):
-    """Successive rows of the log, and the events of ``DECODED_EVENTS`` among them, by position."""
+    """Successive rows of the log, and the events of ``DECODED_EVENTS`` among them, by position.
+
+    ``other_rows`` are those of other types, and those whose envelope does not fit its schema or names another type.
+    """
 
     rows: list[LogRow]
     events: dict[type[Event], list[tuple[int, CheckedEvent[Any] | None]]]
+    other_rows: list[LogRow]
 
     def of(self, kind: type[E]) -> list[tuple[int, CheckedEvent[E] | None]]:
         """Return the events of a kind in this version, in log order; None for one that does not fit its schema."""
@@ -106,24 +110,30 @@ def _batches(context: Context) -> Iterator[LogBatch]:
     statement = f"SELECT sequence, CAST(type AS BLOB), {ENVELOPE} FROM bus_log ORDER BY sequence"
     rows = context.connection.stream(statement)
     while batch := [*islice(rows, BATCH_ROWS)]:
-        yield LogBatch(batch, _decode(batch))
+        yield _decode(batch)
         context.progress("Verifying the log", max(batch[-1][0], 0), context.position)
 
 
-def _decode(rows: Sequence[LogRow]) -> dict[type[Event], list[tuple[int, CheckedEvent[Any] | None]]]:
-    events: dict[type[Event], list[tuple[int, CheckedEvent[Any] | None]]] = {kind: [] for kind in DECODED_EVENTS}
-    for sequence, type_, envelope in rows:
-        if (decoder := _DECODERS.get(type_)) is not None:
-            kind, decode = decoder
-            try:
-                events[kind].append((sequence, decode(envelope)))
-            except UNREADABLE_ENVELOPE_ERRORS:
-                events[kind].append((sequence, None))
-    return events
+def _decode(rows: list[LogRow]) -> LogBatch:
+    batch = LogBatch(rows, {kind: [] for kind in DECODED_EVENTS}, [])
+    for row in rows:
+        sequence, type_, envelope = row
+        if (decoder := _DECODERS.get(type_)) is None:
+            batch.other_rows.append(row)
+            continue
+        kind, type_name, decode = decoder
+        try:
+            event = decode(envelope)
+        except UNREADABLE_ENVELOPE_ERRORS:
+            event = None
+        batch.events[kind].append((sequence, event))
+        if event is None or event.type != type_name:
+            batch.other_rows.append(row)
+    return batch
 
 
-_DECODERS: dict[bytes | None, tuple[type[Event], Callable[[bytes], CheckedEvent[Any]]]] = {
-    kind.TYPE.encode(): (kind, msgspec.json.Decoder(CheckedEvent[kind]).decode)  # type: ignore[valid-type]
+_DECODERS: dict[bytes | None, tuple[type[Event], str, Callable[[bytes], CheckedEvent[Any]]]] = {
+    kind.TYPE.encode(): (kind, kind.TYPE, msgspec.json.Decoder(CheckedEvent[kind]).decode)  # type: ignore[valid-type]
     for kind in DECODED_EVENTS
 }
 assert all(EVENTS[kind.TYPE] is kind for kind in DECODED_EVENTS)

@@ -76,7 +76,7 @@ def token_of(home: Path, username: str = "boss") -> str:
     if not with_token.exists():
         backend = LocalBackend(Home(home))
         issued = backend.perform_as(
-            principal_of(backend, "boss"), IssueToken(username=username, ttl_seconds=365 * 86400)
+            principal_of(backend, "boss"), IssueToken(username=username, ttl_seconds=31 * 86400)
         )
         backend.close()
         with_token.write_text(issued.token)
