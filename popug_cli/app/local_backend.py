@@ -95,6 +95,7 @@ class LocalBackend:
         self._accepts_invalid_settings = False
         self._warns_of_settings = True
         self._from_file = from_file
+        self.is_file_checked = False  # whether the database file was just checked: the health checks then leave it out
 
     def create_company(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
         """Create the home and its database if they are missing. First raise the error of an invalid ``admin``."""
