@@ -7,6 +7,8 @@ import secrets
 import shutil
 import sqlite3
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from popug_cli.storage.port import Database
 from popug_cli.storage.sqlite import SqliteDatabase
 
 COPY_SECONDS = 60
+Query = Callable[..., list[Any]]
 
 
 class UnsyncedDatabase(SqliteDatabase):
@@ -59,6 +62,30 @@ def copy(template: Path, root: Path) -> None:
     if url := _url(template):
         config = Home(root).config
         config.write_text(config.read_text(encoding="utf-8").replace(url, _create(url, _database_of(url))))
+
+
+@contextmanager
+def snapshot(root: Path) -> Iterator[Query]:
+    """Yield a function that reads one snapshot of a company, past popug's drivers; ``?`` stands for a value."""
+    if url := _url(root):
+        import psycopg
+
+        with psycopg.connect(url) as reader:
+            reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            reader.read_only = True
+            yield lambda statement, *values: reader.execute(
+                statement.replace("?", "%s").encode(), values or None
+            ).fetchall()
+        return
+    uri = f"{Home(root).database.as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)) as file:
+        file.execute("BEGIN")
+        yield lambda statement, *values: file.execute(statement, values).fetchall()
+
+
+def is_on_server(root: Path) -> bool:
+    """Return whether a company's database is on a server."""
+    return bool(_url(root))
 
 
 def remove(root: Path) -> None:

@@ -36,16 +36,16 @@ def test_unbalanced_books_are_found(tmp_path: Path) -> None:
     company.hire("kesha")
     company.act("boss", AddTask(title="Feed the cage"))
     company.act("boss", ShuffleTasks())
-    database, readings = company.root / "popug.db", Readings()
+    home, readings = company.root, Readings()
     for _ in range(bank.LONG_LOOK_EVERY):
-        bank.read(database, readings)
+        bank.read(home, readings)
     assert (readings.snapshots, readings.faults) == (bank.LONG_LOOK_EVERY, [])
-    with closing(sqlite3.connect(database, isolation_level=None)) as writer:
+    with closing(sqlite3.connect(home / "popug.db", isolation_level=None)) as writer:
         writer.execute("UPDATE billing_accounts SET balance_cents = balance_cents + 7 WHERE account_id = 'management'")
         writer.execute("PRAGMA ignore_check_constraints=ON")
         writer.execute("UPDATE tasks_shuffles SET task_count = 2")
     for _ in range(bank.LONG_LOOK_EVERY):
-        bank.read(database, readings)
+        bank.read(home, readings)
     assert "accounts sum to 7 cents" in readings.faults[0]
     assert any(fault.startswith("management has ") for fault in readings.faults)
     assert any(fault.endswith(" of 2 is half there") for fault in readings.faults)
