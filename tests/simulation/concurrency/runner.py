@@ -62,7 +62,9 @@ def run(seed: int, load: Load, watch: Callable[[int], None]) -> Tally:
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="popug-crowd-") as name:
         shop = Path(name)
-        place.prepare(shop / "home", load.server_url)
+        if load.server_url:
+            place.prepare(shop / "home", load.server_url)
+            place.give_consumers_time(shop / "home")
         tokens = _in_a_child(shop, lambda: _create_company(shop / "home"))
         began = time.perf_counter()
         if load.with_server:
