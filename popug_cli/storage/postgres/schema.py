@@ -88,17 +88,19 @@ def _session(url: str) -> "Driver":
 
     try:
         return open_session(connection_parameters(url), address_of(url))
-    except psycopg.OperationalError as error:
-        raise errors.unavailable(address_of(url), errors.first_line(error)) from error
+    except psycopg.Error as error:
+        raise errors.connection_error(address_of(url), error) from error
 
 
 def _version(driver: "Driver", address: str) -> str | None:
     """Return the version of a company's database, or None for an empty one; raise ``corrupt_database``."""
     tables = {name for (name,) in driver.execute(SELECT_TABLES)}
     if not tables:
+        if driver.execute("SELECT current_schema()").fetchone() == (None,):
+            raise errors.no_schema(address)
         return None
     if "alembic_version" not in tables or "storage_home" not in tables:
-        raise errors.damaged(address, "it contains tables of another program")
+        raise errors.foreign(address)
     row = driver.execute(SELECT_VERSION).fetchone()
     if row is None or not str(row[0]).isdecimal():
         raise errors.damaged(address, "its version is not recorded")
