@@ -33,11 +33,13 @@ def open_runtime(
     threads: int = 1,
     while_waiting: Callable[[], None] = lambda: None,
     accept_invalid_settings: bool = False,
+    from_file: bool = False,
     warn: Callable[[str], None] = lambda sentence: None,
 ) -> Runtime:
     """Open the company in ``home`` and return its wired parts.
 
-    ``warn`` receives a sentence for each file that a killed process left. With ``accept_invalid_settings``, settings
+    ``warn`` receives a sentence for each file that a killed process left. With ``from_file``, the database is the file
+    in the home, whatever the settings say. With ``accept_invalid_settings``, settings
     with an invalid value have their defaults.
 
     Raise ``not_initialised`` if ``home`` has no company, ``foreign_owner`` if another account owns it,
@@ -47,14 +49,14 @@ def open_runtime(
     for sentence in temporary_home.clear(home):
         warn(sentence)
     settings = read_settings(home.config)
-    url = chosen_url(home, settings)
+    url = "" if from_file else chosen_url(home, settings)
     if not accept_invalid_settings and (url or home.database.exists()):
         settings.require_valid()
     database = _open_database(home, url, threads, while_waiting)
     with database.transaction(writes=False) as connection:
         row = connection.record("SELECT home_id, time_zone FROM storage_home")
     if row is None:
-        raise not_initialised(home)
+        raise empty_database(url) if url else not_initialised(home)
     randomness = randomness or SystemRandomSource()
     runtime = Runtime(
         database=database,
@@ -73,13 +75,18 @@ def open_runtime(
 
 
 def found_company(
-    home: Home, time_zone: str, *, clock: Clock | None = None, randomness: RandomSource | None = None
+    home: Home,
+    time_zone: str,
+    *,
+    clock: Clock | None = None,
+    randomness: RandomSource | None = None,
+    from_file: bool = False,
 ) -> None:
-    """Create the home and its database; leave an existing company unchanged."""
+    """Create the home and its database; leave an existing company unchanged. For ``from_file`` see ``open_runtime``."""
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
     load_zone(time_zone)
     home_owner.check_place(home.root)
-    database = _create_database(home, chosen_url(home, read_settings(home.config)))
+    database = _create_database(home, "" if from_file else chosen_url(home, read_settings(home.config)))
     now = clock.now()
     with database.transaction(writes=True) as connection:
         connection.execute(
@@ -102,7 +109,7 @@ def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[
 
         shared_database = PostgresDatabase(url, threads=threads, while_waiting=while_waiting)
         if not shared_database.is_created():
-            raise _empty_database(shared_database.address)
+            raise empty_database(url)
         home.make()
         return shared_database
     if not home.database.exists():
@@ -129,10 +136,13 @@ def _create_database(home: Home, url: str) -> Database:
     return SqliteDatabase(home.database)
 
 
-def _empty_database(address: str) -> NotFound:
+def empty_database(url: str) -> NotFound:
+    """Return the error for a PostgreSQL database that has no company."""
+    from popug_cli.storage.postgres.url import address_of
+
     return NotFound(
         "not_initialised",
-        f"There is no company in {address} yet.",
+        f"There is no company in {address_of(url)} yet.",
         hint="Create one with `popug init --admin NAME --email ADDRESS`, or copy one with `popug database copy`.",
     )
 

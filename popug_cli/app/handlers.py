@@ -24,6 +24,7 @@ from popug_cli.messages.bus import (
 from popug_cli.messages.company import (
     BackUp,
     CheckHealth,
+    CopyDatabase,
     ExplainBalance,
     ExplainIncome,
     ExplainTask,
@@ -43,6 +44,7 @@ from popug_cli.messages.today import ShowToday
 HANDLER_MODULES: dict[type[Message[Any]], str] = {
     BackUp: "workflows.backup",
     CheckHealth: "views.health",
+    CopyDatabase: "workflows.copy_database",
     DropDeadLetter: "workflows.dead_letters",
     ExplainBalance: "explain",
     ExplainIncome: "explain",

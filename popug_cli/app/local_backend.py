@@ -62,7 +62,8 @@ class LocalBackend:
 
     ``while_waiting`` is called several times a second during a wait for the write lock; an error that it raises ends
     the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and
-    does not close it. ``on_write`` is called with the result of each ``write``, inside its transaction.
+    does not close it. With ``from_file``, the database is the file in the home, whatever the settings say. ``on_write``
+    is called with the result of each ``write``, inside its transaction.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class LocalBackend:
         runtime: Runtime | None = None,
         coordinator: Coordinator | None = None,
         authenticate: Authenticate = authenticate,
+        from_file: bool = False,
     ) -> None:
         self.home = home
         self.warn = warn
@@ -84,7 +86,7 @@ class LocalBackend:
         self._coordinator = coordinator or SingleThreaded()
         self._authenticate_token = authenticate
         self.on_write: OnWrite = _ignore
-        self._progress = progress
+        self.progress = progress
         self._while_waiting = while_waiting
         self._clock = clock
         self._randomness = randomness
@@ -92,6 +94,7 @@ class LocalBackend:
         self._was_caught_up = False  # before the last write
         self._accepts_invalid_settings = False
         self._warns_of_settings = True
+        self._from_file = from_file
 
     def create_company(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
         """Create the home and its database if they are missing. First raise the error of an invalid ``admin``."""
@@ -99,7 +102,9 @@ class LocalBackend:
             check_new_user(admin.username, admin.email, Role.ADMIN, admin.password)
         for sentence in temporary_home.clear(self.home):
             self.warn(sentence)
-        bootstrap.found_company(self.home, time_zone, clock=self._clock, randomness=self._randomness)
+        bootstrap.found_company(
+            self.home, time_zone, clock=self._clock, randomness=self._randomness, from_file=self._from_file
+        )
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -108,9 +113,10 @@ class LocalBackend:
             self.home,
             clock=self._clock,
             randomness=self._randomness,
-            progress=self._progress,
+            progress=self.progress,
             while_waiting=self._while_waiting,
             accept_invalid_settings=self._accepts_invalid_settings,
+            from_file=self._from_file,
             warn=self.warn,
         )
         if self._warns_of_settings and self._shared_runtime is None and runtime.settings.warning:
@@ -127,12 +133,17 @@ class LocalBackend:
         return self.runtime.clock.now()
 
     def for_home(self, home: Home) -> "LocalBackend":
-        """Return a backend for another home, such as a copy, with the same clock, randomness, warnings and progress.
+        """Return a backend for the file of another home, with the same clock, randomness, warnings and progress.
 
         It does not warn of the settings there.
         """
         backend = LocalBackend(
-            home, warn=self.warn, progress=self._progress, clock=self._clock, randomness=self._randomness
+            home,
+            warn=self.warn,
+            progress=self.progress,
+            clock=self._clock,
+            randomness=self._randomness,
+            from_file=True,
         )
         backend._warns_of_settings = False
         return backend

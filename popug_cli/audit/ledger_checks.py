@@ -77,7 +77,7 @@ def no_event_skipped(context: Context) -> Check:
 
 def read_models(context: Context) -> Check:
     """Check that analytics equals a rebuild from the log."""
-    with empty_copy(context, ANALYTICS) as copy:
+    with empty_copy(ANALYTICS) as copy:
         replay_into(context, ANALYTICS, copy, after=0, up_to=cursor_of(context, ANALYTICS))
         mismatches = [
             f"{difference.table} ({difference.example})" for difference in differences(context, ANALYTICS, copy)

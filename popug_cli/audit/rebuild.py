@@ -11,23 +11,19 @@ from itertools import zip_longest
 from popug_cli.bus.consumers import BATCH_EVENTS, Consumer
 from popug_cli.bus.context import Context
 from popug_cli.messages.bus import Difference
-from popug_cli.storage.port import Connection, Database, Row
+from popug_cli.storage.port import Connection, Database
+from popug_cli.storage.schema import statements_of
 from popug_cli.storage.scratch import ScratchDatabase
 
 
 @contextmanager
-def empty_copy(context: Context, consumer: Consumer) -> Iterator[Database]:
-    """Yield an empty database with the consumer's tables and indexes as they are in the live one."""
-    statement = (
-        "SELECT sql FROM sqlite_master WHERE tbl_name LIKE ? ESCAPE '\\' AND sql IS NOT NULL"
-        " AND type IN ('table', 'index') ORDER BY type = 'index'"
-    )
-    schema = context.connection.column(statement, f"{consumer.name}\\_%")
+def empty_copy(consumer: Consumer) -> Iterator[Database]:
+    """Yield an empty database with the consumer's tables and indexes."""
     copy = ScratchDatabase()
     try:
         with copy.transaction(writes=True) as connection:
-            for sql in schema:
-                connection.execute(sql)
+            for statement in statements_of(consumer.name):
+                connection.execute(statement)
         yield copy
     finally:
         copy.close()
@@ -57,28 +53,29 @@ def differences(context: Context, consumer: Consumer, copy: Database) -> list[Di
     """
     with copy.transaction(writes=False) as rebuilt:
         differences_by_table = [
-            _difference(context.connection, rebuilt, table) for table in tables_of(context, consumer)
+            _difference(context.connection, rebuilt, table) for table in tables_of(rebuilt, consumer)
         ]
     return [difference for difference in differences_by_table if difference is not None]
 
 
-def tables_of(context: Context, consumer: Consumer) -> list[str]:
-    """Return the names of the consumer's tables."""
+def tables_of(copy: Connection, consumer: Consumer) -> list[str]:
+    """Return the names of the consumer's tables, read from the copy."""
     statement = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ? ESCAPE '\\' ORDER BY name"
-    return context.connection.column(statement, f"{consumer.name}\\_%")
+    return copy.column(statement, f"{consumer.name}\\_%")
 
 
-def rows_of(connection: Connection, table: str) -> Iterator[Row]:
-    """Return every row of a table in the order of its key, fetched while the caller iterates."""
-    columns = connection.select(f"PRAGMA table_info({table})")
+def select_all(copy: Connection, table: str) -> str:
+    """Return the query for every row of a table in the order of its key, with the columns as the copy has them."""
+    columns = copy.select(f"PRAGMA table_info({table})")
     order = ", ".join(name for key_index, name in sorted((key, name) for _, name, _, _, _, key in columns) if key_index)
-    return connection.stream(f"SELECT * FROM {table} ORDER BY {order}")
+    return f"SELECT {', '.join(name for _, name, *_ in columns)} FROM {table} ORDER BY {order}"
 
 
 def _difference(live: Connection, rebuilt: Connection, table: str) -> Difference | None:
     differing_count = 0
     example = ""
-    for live_row, rebuilt_row in zip_longest(rows_of(live, table), rows_of(rebuilt, table)):
+    statement = select_all(rebuilt, table)
+    for live_row, rebuilt_row in zip_longest(live.stream(statement), rebuilt.stream(statement)):
         if live_row != rebuilt_row:
             differing_count += 1
             example = example or f"live {live_row}, rebuilt {rebuilt_row}"

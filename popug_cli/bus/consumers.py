@@ -81,12 +81,16 @@ def _catch_up(
     deadline = time.monotonic() + runtime.settings.number("bus.catch_up_seconds")
     due_by = END_OF_TIME if include_not_due else to_rfc3339(runtime.clock.now())
     stopped: set[str] = set()
-    while pending := [c for c in _consumers_with_work(runtime, consumers, due_by, progress) if c.name not in stopped]:
+    while True:
+        working, due = _consumers_with_work(runtime, consumers, due_by, progress)
+        pending = [consumer for consumer in working if consumer.name not in stopped]
+        if not pending:
+            return result
         for consumer in pending:
             try:
-                failures = process_next_batch(runtime, consumer, consumers) + retry_due(
-                    runtime, consumer, due_by, deadline
-                )
+                failures = process_next_batch(runtime, consumer, consumers)
+                if consumer.name in due or due_by == END_OF_TIME:
+                    failures += retry_due(runtime, consumer, due_by, deadline)
             except PopugError as error:
                 result.errors.append(error)
                 stopped.add(consumer.name)
@@ -97,12 +101,17 @@ def _catch_up(
                 result.complete = False
                 return result
         due_by = to_rfc3339(runtime.clock.now()) if due_by == END_OF_TIME else due_by
-    return result
 
 
 def are_current(context: Context, consumers: Sequence[Consumer]) -> bool:
     """Return whether ``is_current`` is true of each consumer."""
-    return all(is_current(context, consumer) for consumer in consumers)
+    positions = _cursor_positions(context)
+    window = context.log.types_after(min(positions.get(c.name, 0) for c in consumers), MIN_SKIPPED_EVENTS)
+    if len(window) == MIN_SKIPPED_EVENTS:
+        return all(is_current(context, consumer) for consumer in consumers)
+    return not any(
+        sequence > positions.get(c.name, 0) and type_ in c.types for sequence, type_ in window for c in consumers
+    )
 
 
 def is_current(context: Context, consumer: Consumer) -> bool:
@@ -121,7 +130,8 @@ def skip_unrelated(context: Context, consumers: Sequence[Consumer]) -> None:
         return
     for consumer in consumers:
         if not context.events.may_have_published(consumer.types) and is_current(context, consumer):
-            _advance(context, consumer.name, context.events.last_position)
+            cursor = _cursor_position(context, consumer.name)
+            _advance(context, consumer.name, cursor, context.events.last_position)
 
 
 def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer] = ()) -> int:
@@ -130,13 +140,14 @@ def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequ
     The cursors of ``all_consumers`` are advanced as in ``skip_unrelated``.
     """
     with runtime.writing(ANONYMOUS) as context:
-        reached, failures, left = _cursor_position(context, consumer.name), 0, BATCH_EVENTS
+        cursor = _cursor_position(context, consumer.name)
+        reached, failures, left = cursor, 0, BATCH_EVENTS
         while left:
             limit = min(left, consumer.max_batch)
             rows = context.log.after(reached, consumer.types, limit)
             reached, left = (rows[-1][0], left - limit) if len(rows) == limit else (context.position, 0)
             failures += _process(consumer, rows, context.at_position(reached))
-        _advance(context, consumer.name, reached)
+        _advance(context, consumer.name, cursor, reached)
         skip_unrelated(context, all_consumers)
         return failures
 
@@ -293,9 +304,13 @@ def _cursor_position(context: Context, consumer: str) -> int:
     return context.connection.scalar("SELECT position FROM bus_cursors WHERE consumer = :name", name=consumer) or 0
 
 
-def _advance(context: Context, consumer: str, position: int) -> None:
+def _cursor_positions(context: Context) -> dict[str, int]:
+    return dict(context.connection.select("SELECT consumer, position FROM bus_cursors"))
+
+
+def _advance(context: Context, consumer: str, cursor: int, position: int) -> None:
     """Move the cursor to a position, and record that the consumer has done its events up to there, unless parked."""
-    inbox.mark_done(context, consumer, _cursor_position(context, consumer) + 1, position)
+    inbox.mark_done(context, consumer, cursor + 1, position)
     _set_cursor(context, consumer, position)
 
 
@@ -309,19 +324,23 @@ def _set_cursor(context: Context, consumer: str, position: int) -> None:
 
 def _consumers_with_work(
     runtime: Runtime, consumers: Sequence[Consumer], due_by: str, progress: CatchUpProgress
-) -> list[Consumer]:
-    """Return the consumers that have events or due retries, or whose cursor is far behind."""
+) -> tuple[list[Consumer], set[str]]:
+    """Return the consumers that have events or due retries, or whose cursor is far behind.
+
+    Also return the names of those that have due retries.
+    """
     with runtime.reading(ANONYMOUS) as context:
-        positions: dict[str, int] = dict(context.connection.select("SELECT consumer, position FROM bus_cursors"))
+        positions = _cursor_positions(context)
         reached = [positions.get(c.name, 0) for c in consumers]
         progress.report(sum(reached), len(reached) * context.position)
         due = parked_events.consumers_due(context, due_by)
         start = min(reached, default=0)
         window = context.log.types_after(start, MIN_SKIPPED_EVENTS)
         is_full = len(window) == MIN_SKIPPED_EVENTS
-        return [
+        working = [
             c for c in consumers if c.name in due or _has_work(c, positions.get(c.name, 0), window, context, is_full)
         ]
+        return working, due
 
 
 def _has_work(

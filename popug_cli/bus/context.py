@@ -99,9 +99,8 @@ class Runtime:
                 changes = connection.changed_rows
                 context = self._context(connection, principal, on_rollback)
                 yield context
-                head = context.events.close_link()
                 if context.events.last_position >= 0:
-                    connection.decide_commit_by("SELECT 1 FROM bus_links WHERE hash = ?", head)
+                    connection.decide_commit_by("SELECT 1 FROM bus_links WHERE hash = ?", context.events.close_link())
                 has_changed = connection.changed_rows != changes
             if has_changed:
                 self.on_change(principal)

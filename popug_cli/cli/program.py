@@ -42,6 +42,7 @@ COMMANDS = {  # the first word of each command, and the file that defines it
     "mail": "money.mail",
     "events": "operations.events",
     "config": "operations.company",
+    "database": "operations.database",
 }
 
 

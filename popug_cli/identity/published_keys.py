@@ -39,14 +39,11 @@ def ensure_own_key(runtime: Runtime) -> None:
 
 
 def publish(context: Context) -> None:
-    """Store the public key of the home's signing key; raise ``key_invalid`` or ``insecure_file``."""
-    key = keys.public_keys(context.home)[0]
-    context.connection.execute(
-        "INSERT INTO identity_keys (kid, public_key, added_at) VALUES (:kid, :public_key, :now)"
-        " ON CONFLICT (kid) DO NOTHING",
-        kid=key["kid"],
-        public_key=key["x"],
-        now=to_rfc3339(context.now),
+    """Store the home's public keys; raise ``key_invalid`` or ``insecure_file``."""
+    now = to_rfc3339(context.now)
+    context.connection.execute_many(
+        "INSERT INTO identity_keys (kid, public_key, added_at) VALUES (?, ?, ?) ON CONFLICT (kid) DO NOTHING",
+        [(key["kid"], key["x"], now) for key in keys.public_keys(context.home)],
     )
 
 

@@ -129,6 +129,14 @@ class RestoreResult(msgspec.Struct, frozen=True):
     settings: list[SettingDifference] = []
 
 
+class DatabaseCopied(msgspec.Struct, frozen=True):
+    """Where a company was copied to, how many events it has, and the head of its hash chain."""
+
+    target: str
+    events: int
+    head: str
+
+
 class PermissionLine(msgspec.Struct, frozen=True):
     """The permissions of a message.
 
@@ -218,6 +226,17 @@ class Restore(Command[RestoreResult], frozen=True, kw_only=True):
 
     path: str
     take_mail_settings: bool = False
+
+
+@declare("database copy", access=Access.OPERATOR)
+class CopyDatabase(Command[DatabaseCopied], frozen=True, kw_only=True):
+    """Copy the home's company into the empty database ``to``, or that of the database ``source`` into the home.
+
+    Both are URLs of PostgreSQL; exactly one is given.
+    """
+
+    to: str | None = None
+    source: str | None = None
 
 
 @declare("permissions", access=Access.PUBLIC)

@@ -62,6 +62,21 @@ def expected_objects(version: str) -> dict[ObjectKey, str]:
     return objects
 
 
+def statements_of(prefix: str = "", kinds: Sequence[str] = ("table", "index")) -> list[str]:
+    """Return the statements that create the newest schema's objects of these kinds, kind by kind.
+
+    ``prefix`` is the beginning of their tables' names up to ``_``; by default return those of all tables. SQLite's own
+    objects are left out.
+    """
+    objects = expected_objects(max(_changes()))
+    return [
+        sql
+        for kind in kinds
+        for (type_, name, table), sql in objects.items()
+        if type_ == kind and sql and not name.startswith("sqlite_") and table.startswith(f"{prefix}_" if prefix else "")
+    ]
+
+
 def normalize(sql: str | None) -> str:
     """Return an SQL text with its white space reduced, because its line breaks vary between databases."""
     return _SPACE.sub(lambda match: match[1] or " ", sql or "").strip()

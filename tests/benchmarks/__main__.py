@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.benchmarks.figures import Figure, show, write_json
 
-NAMES = ("start_up", "client", "growth", "shuffle", "close_day", "flat", "hledger", "writers")
+NAMES = ("start_up", "client", "growth", "shuffle", "close_day", "flat", "hledger", "writers", "postgres")
 PEERS = {"sqlite3": "sqlite3", "hledger": "hledger", "task": "taskwarrior"}
 NEEDS = {"shuffle": "sqlite3", "close_day": "sqlite3", "hledger": "hledger"}
 

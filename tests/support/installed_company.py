@@ -15,13 +15,12 @@ from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from tests.support.installed_server import Residence
-
-if TYPE_CHECKING:
-    from tests.support.postgres.server import PostgresServer
+from tests.support.postgres import clock
+from tests.support.postgres.server import PostgresServer
 
 Json = dict[str, Any]
 
@@ -97,7 +96,7 @@ class Company:
     """
 
     is_served: ClassVar[bool] = False
-    database_server: ClassVar["PostgresServer | None"] = None
+    database_server: ClassVar[PostgresServer | None] = None
     served: ClassVar[list["Company"]] = []
 
     def __init__(self, folder: Path, zone: str | None = None) -> None:
@@ -159,6 +158,7 @@ class Company:
         if self._clock_offset:
             built["PYTHONPATH"] = str(self._clock_folder())
             built["ACCEPTANCE_CLOCK_OFFSET_SECONDS"] = str(self._clock_offset.total_seconds())
+            built |= clock.environment(self._clock_offset) if self.database_server else {}
         if as_user is not None:
             built["POPUG_TOKEN"] = self.token(as_user)
         return built | dict(env or {})
@@ -167,7 +167,9 @@ class Company:
         """Return the URL of the company's database on the server, which is empty at first."""
         assert self.database_server is not None
         with self._lock:
-            self.database = self.database or self.database_server.create_database()
+            if not self.database:
+                self.database = self.database_server.create_database()
+                clock.install(self.database_server, self.database)
         return self.database_server.url(self.database)
 
     def run(

@@ -20,25 +20,32 @@ def check_health(backend: "LocalBackend", message: CheckHealth, principal: Princ
     """Run the consumers, then all checks of the doctor on one snapshot, and check the keys."""
     from popug_cli.audit.doctor import examine
     from popug_cli.audit.result import health_of
+    from popug_cli.audit.shared_database import server_checks, snapshot_as_file
 
     _catch_up(backend)
-    with backend.runtime.reading(principal) as context:
-        health = examine(context)
+    runtime = backend.runtime
+    with runtime.reading(principal) as context, snapshot_as_file(runtime, context) as copy:
+        health = examine(copy)
+        on_server = server_checks(context, copy) if runtime.database.is_shared else []
+    replaced = {check.name for check in on_server}
+    checks = [*(check for check in health.checks if check.name not in replaced), *on_server]
     keys = _check_keys(backend.home)
     if not keys.ok and _has_no_users(backend, principal):
         keys = Check(
             KEYS_CHECK, True, "there are no users yet; `popug init` creates the first key with the first admin"
         )
-    return health_of([*health.checks, keys], health.head)
+    return health_of([*checks, keys], health.head)
 
 
 def verify_ledger(backend: "LocalBackend", message: VerifyLedger, principal: Principal) -> LedgerProof:
     """Run the consumers, then verify log, ledger and draws on one snapshot."""
     from popug_cli.audit.doctor import prove
+    from popug_cli.audit.shared_database import snapshot_as_file
 
     _catch_up(backend)
-    with backend.runtime.reading(principal) as context:
-        return prove(context, message.head)
+    runtime = backend.runtime
+    with runtime.reading(principal) as context, snapshot_as_file(runtime, context) as copy:
+        return prove(copy, message.head)
 
 
 def _check_keys(home: Home) -> Check:

@@ -9,7 +9,7 @@ from popug_cli.audit.rebuild import (
     empty_copy,
     parked_positions,
     replay_into,
-    rows_of,
+    select_all,
     tables_of,
 )
 from popug_cli.bootstrap import consumer_of
@@ -42,7 +42,7 @@ def _replay(
     """Try once. Return None if the parked events changed during the rebuild, which makes the copy useless."""
     with ExitStack() as stack:
         with backend.runtime.reading(principal) as context:
-            copy = stack.enter_context(empty_copy(context, consumer))
+            copy = stack.enter_context(empty_copy(consumer))
             reached, parked = cursor_of(context, consumer), parked_positions(context, consumer)
             events = replay_into(context, consumer, copy, after=0, up_to=reached)
             if message.verify:
@@ -62,7 +62,7 @@ def _replay(
 def _swap(live: Context, consumer: Consumer, copy: "Database") -> None:
     connection = live.connection
     with copy.transaction(writes=False) as rebuilt:
-        for table in tables_of(live, consumer):
+        for table in tables_of(rebuilt, consumer):
             connection.execute(f"DELETE FROM {table}")
             _copy_rows(live, rebuilt, table)
     mark_rebuilt(live, consumer)
@@ -70,7 +70,7 @@ def _swap(live: Context, consumer: Consumer, copy: "Database") -> None:
 
 def _copy_rows(live: Context, rebuilt: "Connection", table: str) -> None:
     rows: list[tuple[object, ...]] = []
-    for row in rows_of(rebuilt, table):
+    for row in rebuilt.stream(select_all(rebuilt, table)):
         rows.append(row)
         if len(rows) == COPY_ROWS:
             _insert(live, table, rows)

@@ -35,7 +35,7 @@ SESSION_SETTINGS = (
     "SET idle_in_transaction_session_timeout = '10s'; SET statement_timeout = '60s'; SET lock_timeout = '30s';"
     " SET synchronous_commit = on; SET jit = off"
 )
-BEGIN_AND_LOCK = b"BEGIN; SELECT id FROM bus_head WHERE id = 1 FOR UPDATE"
+BEGIN_AND_LOCK = b"BEGIN; SELECT id FROM bus_head WHERE id = 1 FOR UPDATE; SELECT version_num FROM alembic_version"
 BEGIN_READ_ONLY = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 Driver = psycopg.Connection[Row]
 
@@ -171,7 +171,7 @@ def open_session(parameters: dict[str, Any], address: str) -> Driver:
 class PostgresConnection(Connection):
     """A connection to a PostgreSQL server."""
 
-    __slots__ = ("_changed_rows", "_commit_check", "_database", "_driver", "_streams")
+    __slots__ = ("_changed_rows", "_commit_check", "_database", "_driver", "_streams", "_version")
     computes_columns = False
 
     def __init__(self, database: PostgresDatabase, driver: Driver, *, writes: bool) -> None:
@@ -181,6 +181,7 @@ class PostgresConnection(Connection):
         self._changed_rows = 0
         self._commit_check: tuple[str, Sequence[Any]] | None = None
         self._streams = count()
+        self._version: str | None = None  # of the schema, as the transaction's first message found it
 
     def run(self, statement: str, values: Values) -> "psycopg.Cursor[Row]":
         """Run one statement and return the driver's cursor; raise ``psycopg.Error``."""
@@ -199,6 +200,8 @@ class PostgresConnection(Connection):
 
     def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         """Run one statement with ``?`` placeholders for each row; return the number of changed rows."""
+        if len(rows) == 1:
+            return self.run(statement, rows[0]).rowcount
         copying = copy_statement(statement) if len(rows) >= MIN_COPIED_ROWS else None
         with self._driver.cursor() as cursor:
             if copying:
@@ -242,7 +245,7 @@ class PostgresConnection(Connection):
 
     def refuse_newer(self) -> None:
         """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
-        version = self.scalar(schema.SELECT_VERSION)
+        version = self.scalar(schema.SELECT_VERSION) if self._version is None else self._version
         if version is not None and version > NEWEST:
             raise schema.newer(self._database.address, version)
 
@@ -306,9 +309,12 @@ class PostgresConnection(Connection):
         except BaseException:
             self._driver.close()
             raise
+        self._version = None
         while result := connection.get_result():
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise error_from_result(result)
+            if self.writes and result.ntuples:
+                self._version = (result.get_value(0, 0) or b"").decode()  # of the last statement
 
     def _check_clock(self) -> None:
         """Raise ``clock_differs`` if this machine's clock is too far from the server's; looked at now and then."""

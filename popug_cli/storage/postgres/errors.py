@@ -23,6 +23,7 @@ DAMAGE_CLASS, INPUT_OUTPUT_ERROR = "XX0", "58030"
 
 READ_ONLY_SESSION = ("session is read-only", "server is in hot standby mode")
 ANSWERS_OF_OTHER_PROGRAMS = ("received invalid response to", "expected authentication request from server", "protocol")
+NO_ANSWER = "no PostgreSQL server answered in time"
 NOT_POSTGRES = "the program that listens there is not a PostgreSQL server"
 _CONNECTION_PREFIX = re.compile(
     r"(?:- host: .*?: )?(?:connection (?:is bad|failed): )(?:connection to server .*? failed: )?(?:FATAL:  )?"
@@ -97,6 +98,8 @@ def _lines_of_servers(error: psycopg.Error) -> list[str]:
 
 def _reason(line: str) -> str:
     reason = _CONNECTION_PREFIX.sub("", line).removesuffix(".")
+    if reason == "connection timeout expired":
+        return NO_ANSWER
     return NOT_POSTGRES if any(text in reason for text in ANSWERS_OF_OTHER_PROGRAMS) else reason
 
 

@@ -12,7 +12,7 @@ from popug_cli.kernel.database_url import has_password
 from popug_cli.kernel.errors import InvalidInput
 
 SCHEMES = ("postgresql://", "postgres://")
-DEFAULT_PORT = "5432"
+DEFAULT_PORT, MAX_PORT = "5432", 65_535
 DEFAULTS = {
     "target_session_attrs": "read-write",  # of several hosts, take the primary
     "connect_timeout": "5",
@@ -46,6 +46,9 @@ def connection_parameters(url: str) -> dict[str, Any]:
     servers = [str(given.get(name) or "") for name in ("host", "hostaddr", "port", "dbname", "user")]
     if _has_stray_at_sign(url) or "@" in servers[0][1:]:
         raise invalid_url("it has an @ or a slash that belongs to a password and is not encoded", ENCODING_HINT)
+    for port in filter(None, servers[2].split(",")):
+        if not (port.isascii() and port.isdecimal() and 0 < int(port) <= MAX_PORT):
+            raise invalid_url(f"it has the port {port}, not one from 1 to {MAX_PORT}")
     if any(unicodedata.category(character) in CONTROL_CATEGORIES for character in "".join(servers)):
         raise invalid_url("it contains control characters")
     return {**DEFAULTS, **given, "client_encoding": "UTF8"}

@@ -114,7 +114,7 @@ def test_shuffle_request_from_outside_is_carried_out(company: InProcess) -> None
 
 def test_shuffle_reports_progress(company: InProcess) -> None:
     reported: list[tuple[str, int, int]] = []
-    company.backend._progress = lambda label, done, total: reported.append((label, done, total))
+    company.backend.progress = lambda label, done, total: reported.append((label, done, total))
     del company.backend.__dict__["runtime"]
     company.act("boss", ShuffleTasks())
     assert ("Shuffling", 19, 19) in reported
