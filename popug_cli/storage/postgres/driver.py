@@ -128,9 +128,9 @@ class PostgresDatabase(Database):
         while True:
             try:
                 return open_session(self._parameters, self.address)
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 if time.monotonic() > self._reconnect_until[0]:
-                    raise errors.unavailable(self.address, errors.first_line(error)) from error
+                    raise errors.connection_error(self.address, error) from error
                 self.while_waiting()
                 time.sleep(RECONNECT_PAUSE_SECONDS)
 
@@ -150,7 +150,7 @@ class PostgresDatabase(Database):
 def open_session(parameters: dict[str, Any], address: str) -> Driver:
     """Return a new connection with popug's settings.
 
-    Raise ``psycopg.OperationalError``, or ``database_unavailable`` for a server that is too old or in another encoding.
+    Raise ``psycopg.Error``, or ``database_unavailable`` for a server that is too old or in another encoding.
     """
     driver = psycopg.connect(**parameters, autocommit=True)
     try:
