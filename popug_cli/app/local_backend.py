@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property, partial
 from time import monotonic, sleep
@@ -10,9 +11,10 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from popug_cli import bootstrap
-from popug_cli.app import handlers
+from popug_cli.app import handlers, replica_reads
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
+from popug_cli.app.replica_reads import State, positions_of, state_of
 from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
 from popug_cli.bus.consumers import (
     Consumer,
@@ -27,8 +29,9 @@ from popug_cli.identity.authorization import authenticate, authorize
 from popug_cli.identity.rules import check_new_user
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import Clock
-from popug_cli.kernel.errors import NotAuthenticated, PopugError
+from popug_cli.kernel.errors import NotAuthenticated, PopugError, Unavailable
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.positions import KnownPositions, Positions, merge
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomSource
 from popug_cli.kernel.text import counted
@@ -62,7 +65,9 @@ class LocalBackend:
 
     ``while_waiting`` is called several times a second during a wait for the write lock; an error that it raises ends
     the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and
-    does not close it. ``on_write`` is called with the result of each ``write``, inside its transaction.
+    does not close it. ``before_write`` is called inside the transaction of each ``write``, before it changes anything,
+    and ``on_write`` with its result. ``positions`` are those that the caller has seen, which a replica must show;
+    ``shown`` are those of the last answer.
     """
 
     def __init__(
@@ -77,12 +82,16 @@ class LocalBackend:
         runtime: Runtime | None = None,
         coordinator: Coordinator | None = None,
         authenticate: Authenticate = authenticate,
+        positions: KnownPositions | None = None,
     ) -> None:
         self.home = home
         self.warn = warn
+        self.positions = positions or KnownPositions()
+        self.shown: Positions = {}
         self._shared_runtime = runtime
         self._coordinator = coordinator or SingleThreaded()
         self._authenticate_token = authenticate
+        self.before_write: Callable[[Context], None] = lambda context: None
         self.on_write: OnWrite = _ignore
         self.progress = progress
         self._while_waiting = while_waiting
@@ -181,24 +190,57 @@ class LocalBackend:
         part was committed, raise ``in_doubt``. If an interrupt does, raise a ``KeyboardInterrupt`` that says so.
         """
         self._has_changed = False
+        self.shown = {}
         self._accepts_invalid_settings = isinstance(message, WORK_WITH_INVALID_SETTINGS)
         self._warns_of_settings = self._warns_of_settings and not isinstance(message, WARN_OF_SETTINGS_THEMSELVES)
         if "runtime" in vars(self) and not self._accepts_invalid_settings:
             self.runtime.settings.require_valid()
-        deadline = monotonic() + RERUN_SECONDS
         try:
-            while True:
-                try:
-                    return self._run(principal, message)
-                except TransactionLost:
-                    if self._has_changed or monotonic() > deadline:
-                        raise
+            answer = self._rerun(partial(self._run, principal, message))
+            self._note_shown(message)
+            return answer
         except (Exception, KeyboardInterrupt) as error:
             if self._has_changed and find_in_context(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(PARTIAL_WORK_KEPT) from error
             if self._has_changed and isinstance(error, PopugError) and error.code in ENVIRONMENT_CODES:
                 raise partly_done(error) from error
             raise
+
+    def _rerun(self, function: Callable[[], Result]) -> Result:
+        """Call a function again if its transaction was lost; not after another transaction has changed something."""
+        deadline, had_changed = monotonic() + RERUN_SECONDS, self._has_changed
+        while True:
+            try:
+                return function()
+            except TransactionLost:
+                if self._has_changed != had_changed or monotonic() > deadline:
+                    raise
+
+    def _note_shown(self, message: Message[Any]) -> None:
+        """Keep the positions of an answer: those of the snapshot that it shows, or the newest ones after a command."""
+        if DECLARATIONS[type(message)].is_command or not self.shown:
+            self.show_newest()
+        if self.runtime.database.replica is not None:
+            self.positions.keep(self.shown)
+
+    def show_newest(self) -> None:
+        """Make the newest positions of this process those of the answer, and those that later queries must show."""
+        newest = self.runtime.newest
+        self.shown = positions_of(self.runtime, State(newest.position, newest.change_number))
+        if self.runtime.database.replica is not None:
+            self.positions.keep(self.shown)
+
+    @contextmanager
+    def querying(self, principal: Principal) -> Iterator[Context]:
+        """Yield a context for a query: on a replica, if there is one, that shows all that the caller has seen.
+
+        If the replica is too late, warn.
+        """
+        runtime = self.runtime
+        seen = self.positions.read() if runtime.database.replica is not None else {}
+        with replica_reads.reading(runtime, principal, seen, self.warn) as context:
+            self.shown = merge(self.shown, positions_of(runtime, state_of(context)))
+            yield context
 
     def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:
         """Run the consumers and return the result; warn of failures, environment errors and unfinished work.
@@ -208,12 +250,14 @@ class LocalBackend:
         """
         with CatchUpProgress(self.runtime.progress) as progress:
             run_consumers = partial(catch_up, self.runtime, self.consumers, progress=progress)
-            result = self._coordinator.catch_up(
-                partial(run_consumers, include_not_due=include_not_due), force=include_not_due
+            result = self._rerun(
+                lambda: self._coordinator.catch_up(
+                    partial(run_consumers, include_not_due=include_not_due), force=include_not_due
+                )
             )
             while completely and not result.complete and not result.errors:
                 sleep(YIELD_SECONDS)
-                result.add(self._coordinator.catch_up(run_consumers, force=True))
+                result.add(self._rerun(lambda: self._coordinator.catch_up(run_consumers, force=True)))
         for consumer, failures in result.failures.items():
             self._warn_of_failures(consumer, failures)
         for error in result.errors:
@@ -229,8 +273,11 @@ class LocalBackend:
         changes through this method, so a token that was revoked a moment ago changes nothing. The operator's commands
         and records of finished work (mails sent, summaries queued) may use ``Runtime.writing``.
         """
+        declaration = DECLARATIONS[type(message)]
         with self._coordinator.command():
-            return self._write(DECLARATIONS[type(message)], message, principal, handle)
+            result = self._rerun(partial(self._write, declaration, message, principal, handle))
+        self.show_newest()
+        return result
 
     def _write(
         self, declaration: Declaration, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]
@@ -241,6 +288,7 @@ class LocalBackend:
             with self.runtime.writing(principal) as context:
                 if consumer is None or is_current(context, consumer):
                     authorize(principal, declaration, message, context)
+                    self.before_write(context)
                     self._was_caught_up = are_current(context, self.consumers)
                     result = handle(context)
                     self.on_write(context, result)
@@ -285,17 +333,35 @@ class LocalBackend:
         return answer
 
     def _query(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
-        with self.runtime.reading(principal) as context:
+        if self.runtime.database.replica is not None:
+            return self._query_replica(handler, message, principal)
+        with self.querying(principal) as context:
             authorize(principal, handler.declaration, message, context)
             if self._coordinator.is_caught_up(context.position):
                 return handler.function(message, context)  # type: ignore[no-any-return]
+        self.shown = {}
         self.catch_up()
+        return self._answer(handler, message, principal)
+
+    def _query_replica(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
+        """Answer a query on the replica. The primary authorizes it, since a revocation takes effect there first."""
+        try:
+            self._check_on_snapshot(principal, message)
+            self.catch_up()
+        except Unavailable as error:
+            self.warn(f"{error.message} So this answer of a replica may be old.")
+            with self.querying(principal) as context:
+                authorize(principal, handler.declaration, message, context)
         return self._answer(handler, message, principal)
 
     def _answer(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
         """Answer a query without authorization: either it or the command that returned it was authorized before."""
-        with self.runtime.reading(principal) as context:
-            return handler.function(message, context)  # type: ignore[no-any-return]
+
+        def answer() -> Answer:
+            with self.querying(principal) as context:
+                return handler.function(message, context)  # type: ignore[no-any-return]
+
+        return self._rerun(answer)
 
     def _prepare(self, handler: MessageHandler, message: Message[Any], principal: Principal) -> PasswordWork:
         """Do the slow work on a password before the transaction, so that no other command waits for it."""

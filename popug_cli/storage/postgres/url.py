@@ -10,8 +10,8 @@ from popug_cli.kernel.errors import InvalidInput
 
 SCHEMES = ("postgresql://", "postgres://")
 DEFAULT_PORT = "5432"
+PRIMARY, STANDBY = "read-write", "prefer-standby"  # which of several hosts to take, by libpq's target_session_attrs
 DEFAULTS = {
-    "target_session_attrs": "read-write",  # of several hosts, take the primary
     "connect_timeout": "5",
     "application_name": "popug",
     "keepalives_idle": "5",
@@ -22,8 +22,11 @@ DEFAULTS = {
 
 
 @lru_cache
-def connection_parameters(url: str) -> dict[str, Any]:
-    """Return libpq's parameters: those of the URL, and ``DEFAULTS`` for what it leaves open; raise ``invalid_url``."""
+def connection_parameters(url: str, target: str = PRIMARY) -> dict[str, Any]:
+    """Return libpq's parameters: those of the URL, and ``target`` and ``DEFAULTS`` for what it leaves open.
+
+    Raise ``invalid_url``.
+    """
     if not url.startswith(SCHEMES):
         raise _invalid("it does not begin with postgresql://")
     try:
@@ -32,7 +35,7 @@ def connection_parameters(url: str) -> dict[str, Any]:
         raise _invalid("its parts are not valid") from error  # libpq's message may quote the password
     if not given.get("dbname"):
         raise _invalid("it names no database")
-    return {**DEFAULTS, **given, "client_encoding": "UTF8"}
+    return {**DEFAULTS, "target_session_attrs": target, **given, "client_encoding": "UTF8"}
 
 
 @lru_cache
@@ -49,5 +52,6 @@ def _invalid(reason: str) -> InvalidInput:
     return InvalidInput(
         "invalid_url",
         f"The database's URL is not valid: {reason}.",
-        hint="Write it as postgresql://USER@HOST:PORT/DATABASE, in POPUG_DATABASE or in config.toml.",
+        hint="Write it as postgresql://USER@HOST:PORT/DATABASE, in POPUG_DATABASE (that of a replica in"
+        " POPUG_DATABASE_REPLICA) or in config.toml.",
     )
