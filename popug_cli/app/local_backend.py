@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property, partial
 from time import monotonic, sleep
@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from popug_cli import bootstrap
-from popug_cli.app import handlers, replica_reads
+from popug_cli.app import handlers
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
-from popug_cli.app.replica_reads import State, positions_of, state_of
+from popug_cli.app.replica_reads import Reads
 from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
 from popug_cli.bus.consumers import (
     Consumer,
@@ -31,7 +31,7 @@ from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import Clock
 from popug_cli.kernel.errors import NotAuthenticated, PopugError, Unavailable
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.positions import KnownPositions, Positions, merge
+from popug_cli.kernel.positions import KnownPositions
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomSource
 from popug_cli.kernel.text import counted
@@ -53,6 +53,7 @@ YIELD_SECONDS = 0.01  # gives other threads the time to begin their commands
 # These messages show or repair a broken company, so they use defaults in place of invalid settings.
 WORK_WITH_INVALID_SETTINGS: tuple[type[Message[Any]], ...] = (ShowSettings, SetSetting, CheckHealth, BackUp)
 WARN_OF_SETTINGS_THEMSELVES: tuple[type[Message[Any]], ...] = (ShowSettings, SetSetting)
+OpenContext = Callable[[Principal], AbstractContextManager[Context]]
 Authenticate = Callable[[str, Runtime], Principal]
 
 
@@ -66,8 +67,7 @@ class LocalBackend:
     ``while_waiting`` is called several times a second during a wait for the write lock; an error that it raises ends
     the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and
     does not close it. ``before_write`` is called inside the transaction of each ``write``, before it changes anything,
-    and ``on_write`` with its result. ``positions`` are those that the caller has seen, which a replica must show;
-    ``shown`` are those of the last answer.
+    and ``on_write`` with its result. ``positions`` are those that the caller has seen, which a replica must show.
     """
 
     def __init__(
@@ -86,8 +86,7 @@ class LocalBackend:
     ) -> None:
         self.home = home
         self.warn = warn
-        self.positions = positions or KnownPositions()
-        self.shown: Positions = {}
+        self.reads = Reads(positions or KnownPositions())
         self._shared_runtime = runtime
         self._coordinator = coordinator or SingleThreaded()
         self._authenticate_token = authenticate
@@ -190,14 +189,14 @@ class LocalBackend:
         part was committed, raise ``in_doubt``. If an interrupt does, raise a ``KeyboardInterrupt`` that says so.
         """
         self._has_changed = False
-        self.shown = {}
+        self.reads.shown = {}
         self._accepts_invalid_settings = isinstance(message, WORK_WITH_INVALID_SETTINGS)
         self._warns_of_settings = self._warns_of_settings and not isinstance(message, WARN_OF_SETTINGS_THEMSELVES)
         if "runtime" in vars(self) and not self._accepts_invalid_settings:
             self.runtime.settings.require_valid()
         try:
             answer = self._rerun(partial(self._run, principal, message))
-            self._note_shown(message)
+            self.reads.finish(self.runtime, is_command=DECLARATIONS[type(message)].is_command)
             return answer
         except (Exception, KeyboardInterrupt) as error:
             if self._has_changed and find_in_context(error, KeyboardInterrupt):
@@ -216,31 +215,9 @@ class LocalBackend:
                 if self._has_changed != had_changed or monotonic() > deadline:
                     raise
 
-    def _note_shown(self, message: Message[Any]) -> None:
-        """Keep the positions of an answer: those of the snapshot that it shows, or the newest ones after a command."""
-        if DECLARATIONS[type(message)].is_command or not self.shown:
-            self.show_newest()
-        if self.runtime.database.replica is not None:
-            self.positions.keep(self.shown)
-
-    def show_newest(self) -> None:
-        """Make the newest positions of this process those of the answer, and those that later queries must show."""
-        newest = self.runtime.newest
-        self.shown = positions_of(self.runtime, State(newest.position, newest.change_number))
-        if self.runtime.database.replica is not None:
-            self.positions.keep(self.shown)
-
-    @contextmanager
-    def querying(self, principal: Principal) -> Iterator[Context]:
-        """Yield a context for a query: on a replica, if there is one, that shows all that the caller has seen.
-
-        If the replica is too late, warn.
-        """
-        runtime = self.runtime
-        seen = self.positions.read() if runtime.database.replica is not None else {}
-        with replica_reads.reading(runtime, principal, seen, self.warn) as context:
-            self.shown = merge(self.shown, positions_of(runtime, state_of(context)))
-            yield context
+    def querying(self, principal: Principal) -> AbstractContextManager[Context]:
+        """Return a context manager for a query: a snapshot of a replica, if there is one, that is new enough."""
+        return self.reads.querying(self.runtime, principal, self.warn)
 
     def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:
         """Run the consumers and return the result; warn of failures, environment errors and unfinished work.
@@ -276,7 +253,7 @@ class LocalBackend:
         declaration = DECLARATIONS[type(message)]
         with self._coordinator.command():
             result = self._rerun(partial(self._write, declaration, message, principal, handle))
-        self.show_newest()
+        self.reads.show_newest(self.runtime)
         return result
 
     def _write(
@@ -328,20 +305,21 @@ class LocalBackend:
         if isinstance(result, PopugError):
             raise result
         if isinstance(result, Query):
-            result = self._answer(handlers.find(type(result)), result, principal)
+            query_handler = handlers.find(type(result))
+            result = self._answer(query_handler, result, principal, self.runtime.reading)
         answer: Answer = result
         return answer
 
     def _query(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
-        if self.runtime.database.replica is not None:
+        if self.reads.uses_replica(self.runtime):
             return self._query_replica(handler, message, principal)
         with self.querying(principal) as context:
             authorize(principal, handler.declaration, message, context)
             if self._coordinator.is_caught_up(context.position):
                 return handler.function(message, context)  # type: ignore[no-any-return]
-        self.shown = {}
+        self.reads.shown = {}
         self.catch_up()
-        return self._answer(handler, message, principal)
+        return self._answer(handler, message, principal, self.querying)
 
     def _query_replica(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
         """Answer a query on the replica. The primary authorizes it, since a revocation takes effect there first."""
@@ -352,13 +330,18 @@ class LocalBackend:
             self.warn(f"{error.message} So this answer of a replica may be old.")
             with self.querying(principal) as context:
                 authorize(principal, handler.declaration, message, context)
-        return self._answer(handler, message, principal)
+        return self._answer(handler, message, principal, self.querying)
 
-    def _answer(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
-        """Answer a query without authorization: either it or the command that returned it was authorized before."""
+    def _answer(
+        self, handler: MessageHandler, message: Message[Answer], principal: Principal, read: OpenContext
+    ) -> Answer:
+        """Answer a query without authorization: either it or the command that returned it was authorized before.
+
+        ``read`` opens a snapshot. The answer of a command never comes from a replica, which might not have its effect.
+        """
 
         def answer() -> Answer:
-            with self.querying(principal) as context:
+            with read(principal) as context:
                 return handler.function(message, context)  # type: ignore[no-any-return]
 
         return self._rerun(answer)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from popug_cli.bus.context import Context, Newest, Runtime
 from popug_cli.kernel.errors import Unavailable
-from popug_cli.kernel.positions import COMPANY, DATABASE, Position, Positions
+from popug_cli.kernel.positions import COMPANY, DATABASE, KnownPositions, Position, Positions, merge
 from popug_cli.messages.principal import Principal
 
 WAIT_SECONDS = 5.0
@@ -31,18 +31,50 @@ class State(NamedTuple):
         return self.position >= other.position and self.change_number >= other.change_number
 
 
-@contextmanager
-def reading(runtime: Runtime, principal: Principal, seen: Positions, warn: Callable[[str], None]) -> Iterator[Context]:
-    """Yield a context on a snapshot of the replica that shows all that the caller has ``seen``.
+class Reads:
+    """The snapshots that answer the queries of one backend, and the positions that its last answer shows.
 
-    Wait for it at most ``WAIT_SECONDS``; after that, warn and yield what there is. Without a replica, or if it cannot
-    be reached, the snapshot is one of the primary.
+    ``positions`` are those that the caller has seen. Without ``allows_replica``, queries read from the primary.
     """
-    with ExitStack() as stack:
-        if runtime.database.replica is None:
-            yield stack.enter_context(runtime.reading(principal))
-        else:
-            yield _enter_snapshot(runtime, principal, _wanted(runtime, seen), warn, stack)
+
+    def __init__(self, positions: KnownPositions) -> None:
+        self.positions = positions
+        self.shown: Positions = {}
+        self.allows_replica = True
+
+    def uses_replica(self, runtime: Runtime) -> bool:
+        """Return whether queries read from a replica."""
+        return self.allows_replica and runtime.database.replica is not None
+
+    @contextmanager
+    def querying(self, runtime: Runtime, principal: Principal, warn: Callable[[str], None]) -> Iterator[Context]:
+        """Yield a context on a snapshot that shows all that the caller has seen, of the replica if there is one.
+
+        Wait for the replica at most ``WAIT_SECONDS``; after that, warn and yield what it has. If it cannot be reached,
+        the snapshot is one of the primary.
+        """
+        with ExitStack() as stack:
+            if self.uses_replica(runtime):
+                context = _enter_snapshot(runtime, principal, _wanted(runtime, self.positions.read()), warn, stack)
+            else:
+                context = stack.enter_context(runtime.reading(principal))
+            self.shown = merge(self.shown, positions_of(runtime, state_of(context)))
+            yield context
+
+    def show_newest(self, runtime: Runtime) -> None:
+        """Make the newest positions of this process those of the answer, and those that later queries must show."""
+        self.shown = positions_of(runtime, State(runtime.newest.position, runtime.newest.change_number))
+        self._keep(runtime)
+
+    def finish(self, runtime: Runtime, *, is_command: bool) -> None:
+        """Keep the positions of an answer: those of the snapshot that it shows, or the newest ones after a command."""
+        if is_command or not self.shown:
+            self.show_newest(runtime)
+        self._keep(runtime)
+
+    def _keep(self, runtime: Runtime) -> None:
+        if self.uses_replica(runtime):
+            self.positions.keep(self.shown)
 
 
 def positions_of(runtime: Runtime, state: State) -> dict[str, Position]:

@@ -138,9 +138,10 @@ def _replayed(
     if backend.runtime.database.is_shared:
         with backend.runtime.writing(ANONYMOUS):
             pass
-    backend.show_newest()
+    backend.reads.show_newest(backend.runtime)
     if remembered is not None:
         return remembered
     if stored.answer is not None:
         return msgspec.Raw(stored.answer.encode())
+    backend.reads.allows_replica = False  # the answer of a command
     return backend.perform_as(principal, stored.next_query())

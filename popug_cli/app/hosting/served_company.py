@@ -80,14 +80,14 @@ class ServedCompany:
         warnings: list[str] = []
         is_command = not isinstance(message, Query)
         backend = self.open_backend(warnings.append, is_command=is_command)
-        backend.positions = KnownPositions(seen)
+        backend.reads.positions = KnownPositions(seen)
         if isinstance(message, Query):
-            return PerformResult(backend.perform(message, token), warnings, positions=backend.shown)
+            return PerformResult(backend.perform(message, token), warnings, positions=backend.reads.shown)
         principal = backend.authorize(message, token)
         if key is None:
-            return PerformResult(backend.perform_as(principal, message), warnings, positions=backend.shown)
+            return PerformResult(backend.perform_as(principal, message), warnings, positions=backend.reads.shown)
         answer, is_replayed = perform_idempotently(backend, self._idempotency, principal, message, key)
-        return PerformResult(answer, warnings, is_replayed, backend.shown)
+        return PerformResult(answer, warnings, is_replayed, backend.reads.shown)
 
     def has_verified(self, token: str | None) -> bool:
         """Return whether the signature of a token was verified before and the token has not expired."""
