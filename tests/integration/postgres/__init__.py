@@ -1,0 +1,1 @@
+"""A company on PostgreSQL with a standby: reads there, failover, and connections that end at any point."""
