@@ -329,7 +329,7 @@ class Company:
 
     def copy_to(self, folder: Path) -> "Company":
         """Copy the company into another folder: home, keys and tokens, but no session file."""
-        copy = Company(folder, self.zone)
+        copy = type(self)(folder, self.zone)
         self.residence.end()
         shutil.copytree(self.home, copy.home)
         if self.database_server and self.database:

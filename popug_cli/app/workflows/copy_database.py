@@ -17,6 +17,7 @@ from popug_cli.messages.company import CopyDatabase, DatabaseCopied
 from popug_cli.messages.principal import Principal
 from popug_cli.platform import files
 from popug_cli.storage import temporary_home
+from popug_cli.storage.postgres import require_driver
 
 SELECT_EVENTS = f"SELECT sequence, {ENVELOPE} FROM bus_log ORDER BY sequence"
 SELECT_LINKS = "SELECT last_sequence, first_sequence, hash FROM bus_links ORDER BY last_sequence"
@@ -38,6 +39,7 @@ def copy_database(backend: "LocalBackend", message: CopyDatabase, principal: Pri
 
 
 def _to_server(backend: "LocalBackend", url: str, principal: Principal) -> DatabaseCopied:
+    require_driver()
     from popug_cli.storage.postgres import copying, schema
     from popug_cli.storage.postgres.driver import PostgresDatabase
 
@@ -62,6 +64,7 @@ def _to_server(backend: "LocalBackend", url: str, principal: Principal) -> Datab
 
 def _to_home(backend: "LocalBackend", url: str, principal: Principal) -> DatabaseCopied:
     """Copy into a temporary home, check that, and move it; the new home has a key of its own, and holds its mail."""
+    require_driver()
     from popug_cli.storage.postgres import copying
     from popug_cli.storage.postgres.driver import PostgresDatabase
 
