@@ -10,6 +10,7 @@ from popug_cli.messages.tasks import AddTask, ShuffleTasks
 from tests.simulation.concurrency import bank
 from tests.simulation.concurrency.bank import Readings
 from tests.support.company import InProcess
+from tests.support.postgres.programs import require_postgres
 
 PROCESSES, COMMANDS = 8, 3
 
@@ -21,6 +22,14 @@ def test_eight_processes_have_no_fault_and_books_balance() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("seed 1: ")
     assert done.stdout.rstrip().endswith(" snapshots of the bank, 0 faults")
+
+
+def test_processes_on_postgres_have_no_fault() -> None:
+    require_postgres()
+    asked = ("--postgres", "--processes", "4", "--commands", "3", "--no-progress")
+    line = [sys.executable, "-m", "tests.simulation.concurrency", *asked]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_server_survives_operator_at_work() -> None:
