@@ -209,6 +209,8 @@ class Database(ABC):
 
     is_shared: ClassVar[bool] = False
     """Whether several homes may use the database, each with keys of its own."""
+    address: str = ""
+    """The text that names a database on a server in messages; empty for a file in a home."""
 
     @abstractmethod
     def ignoring_stop_requests(self) -> "Database":
