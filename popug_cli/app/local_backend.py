@@ -95,6 +95,7 @@ class LocalBackend:
         self._accepts_invalid_settings = False
         self._warns_of_settings = True
         self._from_file = from_file
+        self.is_file_checked = False  # whether the database file was just checked: the health checks then leave it out
 
     def create_company(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
         """Create the home and its database if they are missing. First raise the error of an invalid ``admin``."""
@@ -245,6 +246,18 @@ class LocalBackend:
         with self._coordinator.command():
             return self._write(DECLARATIONS[type(message)], message, principal, handle)
 
+    def write_and_catch_up(
+        self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]
+    ) -> Result:
+        """Call ``write``, run the consumers, and return the result of ``handle``.
+
+        The call waits until the consumers have processed all events that ``handle`` causes, as in a large import. Of
+        the events that earlier commands left, it processes only a part.
+        """
+        result = self.write(message, principal, handle)
+        self.catch_up(completely=self._was_caught_up)
+        return result
+
     def _write(
         self, declaration: Declaration, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]
     ) -> Result:
@@ -276,9 +289,6 @@ class LocalBackend:
     def _command(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
         """Perform a command in one transaction, run the consumers, and return the answer.
 
-        The command waits until the consumers have processed all events that it causes, as in a large import. Of the
-        events that earlier commands left, it processes only a part.
-
         A handler may return a query, whose answer is then the command's. Or it returns an error, which is raised after
         the commit, so that its changes (such as a count of failed logins) are kept.
         """
@@ -288,8 +298,7 @@ class LocalBackend:
             context.password_work = password_work
             return handler.function(message, context)
 
-        result: Any = self.write(message, principal, handle)
-        self.catch_up(completely=self._was_caught_up)
+        result: Any = self.write_and_catch_up(message, principal, handle)
         if isinstance(result, PopugError):
             raise result
         if isinstance(result, Query):

@@ -207,7 +207,7 @@ class Database(ABC):
     def connection(self, *, writes: bool) -> AbstractContextManager[Connection]:
         """Yield a connection for successive transactions of one kind; raise the errors of ``storage.errors``."""
 
-    is_shared: ClassVar[bool] = False
+    is_shared: bool = False
     """Whether several homes may use the database, each with keys of its own."""
     address: str = ""
     """The text that names a database on a server in messages; empty for a file in a home."""

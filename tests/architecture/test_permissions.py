@@ -85,7 +85,7 @@ MAY_FOR_OTHERS = {
 }
 WITHOUT_A_TOKEN = {"login", "permissions", "events schemas", "token keys"}
 OPERATORS = {
-    *("init", "recover", "doctor", "ledger verify", "backup", "restore", "config show", "config set"),
+    *("init", "recover", "doctor", "ledger verify", "backup", "restore", "database copy", "config show", "config set"),
     *("hooks list", "hooks test", "hooks retry", "scheduler", "scheduler install", "serve", "serve install", "demo"),
 }
 CLOSE_DAY_MAY = {"close-day", "mail send"}

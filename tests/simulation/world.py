@@ -55,6 +55,7 @@ class WorldDatabase(Database):
 
     def __init__(self, undisturbed: Database, world: "World") -> None:
         self.undisturbed = undisturbed
+        self.is_shared = undisturbed.is_shared
         self._world = world
 
     def connection(self, *, writes: bool) -> AbstractContextManager[Connection]:

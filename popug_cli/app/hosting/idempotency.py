@@ -1,4 +1,7 @@
-"""Idempotency keys: a command sent again with the same key takes effect once, also concurrently and after a crash."""
+"""Idempotency keys: a command sent again with the same key takes effect once, also concurrently and after a crash.
+
+The copies may arrive at several servers of one database: the transaction of the effect looks for the key again.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +61,10 @@ class IdempotencyGuard:
             yield
 
 
+class AnsweredElsewhereError(Exception):
+    """Another server of the same database has done the command under the same key; this transaction is undone."""
+
+
 @dataclass(slots=True)
 class AnswerRecorder:
     """Stores the answer of a command, in the transaction of its effect if it is known there.
@@ -72,7 +79,12 @@ class AnswerRecorder:
     is_final: bool = False
 
     def record(self, context: Context, result: Any) -> None:
-        """Store the result of a write if it is the answer, or the query that determines the answer."""
+        """Store the result of a write if it is the answer, or the query that determines the answer.
+
+        Raise ``AnsweredElsewhereError``, or ``idempotency_conflict``.
+        """
+        if not self.is_saved and idempotency_store.find(context, self.request) is not None:
+            raise AnsweredElsewhereError
         self.is_final = isinstance(self.answer_type, type) and isinstance(result, self.answer_type)
         if self.is_final or isinstance(result, Query):
             idempotency_store.save(context, self.request, result)
@@ -97,7 +109,13 @@ def perform_idempotently(
             return remembered or _replayed(backend, principal, stored), True
         recorder = AnswerRecorder(request, declaration.answer)
         backend.on_write = recorder.record
-        answer = backend.perform_as(principal, message)
+        try:
+            answer = backend.perform_as(principal, message)
+        except AnsweredElsewhereError:
+            with backend.runtime.reading(principal) as context:
+                stored = idempotency_store.find(context, request)
+            assert stored is not None, "the transaction that found it had waited for its commit"
+            return _replayed(backend, principal, stored), True
         if recorder.is_saved and not recorder.is_final:
             guard.remember(request, answer)
         elif not recorder.is_saved:

@@ -65,9 +65,13 @@ def _copy_settings(backend: "LocalBackend", copy: Home) -> None:
     copy.config.write_bytes(content)
 
 
-def verify(backend: "LocalBackend", copy: Home) -> None:
-    """Run the health checks on a copy, which has no keys; raise ``integrity`` if a check other than the keys' fails."""
+def verify(backend: "LocalBackend", copy: Home, *, is_file_checked: bool = False) -> None:
+    """Run the health checks on a copy, which has no keys; raise ``integrity`` if a check other than the keys' fails.
+
+    They leave out the check of the database file if it ``is_file_checked``.
+    """
     copy_backend = backend.for_home(copy)
+    copy_backend.is_file_checked = is_file_checked
     try:
         health: Health = copy_backend.perform(CheckHealth())
     finally:

@@ -75,10 +75,13 @@ def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> 
 
 
 def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
-    """Run the health checks on the unpacked copy; in errors, name the backup file instead of the copy."""
+    """Run the health checks on the unpacked copy, whose database file is checked already.
+
+    In errors, name the backup file instead of the copy.
+    """
     try:
         load_settings(fresh.config, {})
-        verify(backend, fresh)
+        verify(backend, fresh, is_file_checked=True)
     except NotFound as error:
         raise backup_reader.not_a_backup(file, "there is no company in it") from error
     except PopugError as error:

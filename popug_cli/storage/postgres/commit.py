@@ -32,7 +32,7 @@ def commit(database: "PostgresDatabase", driver: "Driver", check: CommitCheck | 
     """Commit the open transaction of ``driver``.
 
     ``check`` is a query that returns a row once it is committed. Raise ``TransactionLost`` if it is not committed, and
-    ``in_doubt`` if that cannot be told.
+    ``in_doubt`` if that cannot be decided.
     """
     try:
         is_certain = try_commit(driver)

@@ -191,7 +191,7 @@ class PostgresConnection(Connection):
         return cursor
 
     def stream(self, statement: str, *values: Any, **parameters: Any) -> Iterator[Row]:
-        """Return the rows, fetched while the caller iterates; other statements may run meanwhile."""
+        """Return the rows, fetched while the caller iterates; other statements may run between two rows."""
         given: Any = values or parameters
         with self._driver.cursor(f"stream_{next(self._streams)}") as cursor:
             cursor.itersize = STREAMED_ROWS
@@ -295,7 +295,7 @@ class PostgresConnection(Connection):
             self._begin()
 
     def _begin(self) -> None:
-        """Send the statement that begins a transaction, and wait for its answer; signals are handled meanwhile."""
+        """Send the statement that begins a transaction, and wait for its answer while signals are handled."""
         connection = self._driver.pgconn
         connection.send_query(BEGIN_AND_LOCK if self.writes else BEGIN_READ_ONLY)
         poll = select.poll()
@@ -317,7 +317,7 @@ class PostgresConnection(Connection):
                 self._version = (result.get_value(0, 0) or b"").decode()  # of the last statement
 
     def _check_clock(self) -> None:
-        """Raise ``clock_differs`` if this machine's clock is too far from the server's; looked at now and then."""
+        """Every ``CLOCK_CHECK_SECONDS``, compare the clocks; raise ``clock_differs`` if they are too far apart."""
         checked_at = self._database.clock_checked_at
         if time.monotonic() - checked_at[0] < CLOCK_CHECK_SECONDS:
             return

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from popug_cli.kernel.errors import Conflict, IntegrityViolation, InvalidInput, NotFound
 from popug_cli.storage.migrate import NEWEST
+from popug_cli.storage.port import Connection
 from popug_cli.storage.postgres import errors
 from popug_cli.storage.postgres.url import address_of, connection_parameters
 
@@ -38,6 +39,11 @@ def is_created(driver: "Driver", address: str) -> bool:
     if version is not None:
         _require_newest(address, version)
     return version is not None
+
+
+def has_company(connection: Connection) -> bool:
+    """Return whether a company was founded in the database or copied into it."""
+    return connection.scalar("SELECT 1 FROM storage_home") is not None
 
 
 def migrate(url: str, role: str | None = None) -> tuple[str | None, str]:
