@@ -13,7 +13,7 @@ from popug_cli.kernel.errors import NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomDraws, RandomSource, SystemRandomSource, uuid7
-from popug_cli.kernel.settings import read_settings
+from popug_cli.kernel.settings import REPLICA_URL, read_settings
 from popug_cli.storage import migrate, temporary_home
 from popug_cli.storage.database_choice import chosen_url
 from popug_cli.storage.mounts import require_lock_support
@@ -57,6 +57,8 @@ def open_runtime(
         row = connection.record("SELECT home_id, time_zone FROM storage_home")
     if row is None:
         raise empty_database(url) if url else not_initialised(home)
+    if url and (replica_url := settings.text(REPLICA_URL)):
+        database.replica = _open_replica(replica_url, row["home_id"], threads, while_waiting)
     randomness = randomness or SystemRandomSource()
     runtime = Runtime(
         database=database,
@@ -117,6 +119,13 @@ def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[
     require_lock_support(home.root, home.database)
     migrate.migrate_if_older(home)
     return SqliteDatabase(home.database, threads=threads, while_waiting=while_waiting)
+
+
+def _open_replica(url: str, home_id: str, threads: int, while_waiting: Callable[[], None]) -> Database:
+    """Return the replica at a URL, not connected yet; raise ``invalid_url``."""
+    from popug_cli.storage.postgres.replica import ReplicaDatabase
+
+    return ReplicaDatabase(url, home_id, threads=threads, while_waiting=while_waiting)
 
 
 def _create_database(home: Home, url: str) -> Database:

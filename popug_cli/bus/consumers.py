@@ -19,11 +19,13 @@ from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode, subject_of
 from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.messages.upcasters import versions
-from popug_cli.storage.errors import environment_error
+from popug_cli.storage.errors import TransactionLost, environment_error
 
 BATCH_EVENTS = 10_000
 MIN_SKIPPED_EVENTS = 100
 SUBJECTS_PER_TRANSACTION = 100
+RERUN_SECONDS = 30.0  # after a database server has ended a transaction
+PAUSE_SECONDS = 0.05
 END_OF_TIME = "9999"  # later in text order than the RFC 3339 texts of earlier years
 
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
@@ -86,6 +88,7 @@ def _catch_up(
     result = CatchUpResult()
     deadline = time.monotonic() + runtime.settings.number("bus.catch_up_seconds")
     due_by = END_OF_TIME if include_not_due else to_rfc3339(runtime.clock.now())
+    give_up_at = time.monotonic() + RERUN_SECONDS
     stopped: set[str] = set()
     while True:
         working, due = _consumers_with_work(runtime, consumers, due_by, progress)
@@ -98,6 +101,9 @@ def _catch_up(
                 if consumer.name in due or due_by == END_OF_TIME:
                     failures += retry_due(runtime, consumer, due_by, deadline)
             except PopugError as error:
+                if (isinstance(error, TransactionLost) or error.code == "in_doubt") and time.monotonic() < give_up_at:
+                    time.sleep(PAUSE_SECONDS)
+                    continue  # what is done is looked up again
                 result.errors.append(error)
                 stopped.add(consumer.name)
                 continue

@@ -74,6 +74,7 @@ def _typed(raw: object, default: Value) -> Value | None:
 MAX_SMTP_TIMEOUT_SECONDS = 600
 MISSPELT_SIMILARITY = 0.9
 DATABASE_URL = "database.url"
+REPLICA_URL = "database.replica_url"
 SETTINGS = {
     setting.key: setting
     for setting in (
@@ -83,6 +84,12 @@ SETTINGS = {
             "the PostgreSQL database of the company (postgresql://USER@HOST/NAME); the file in the home if empty",
             special_variable="POPUG_DATABASE",
             may_have_password=True,
+        ),
+        Setting(
+            REPLICA_URL,
+            "",
+            "a standby of that database, which answers queries (postgresql://USER@HOST/NAME); none if empty",
+            special_variable="POPUG_DATABASE_REPLICA",
         ),
         Setting("mail.transport", "maildir", "where payout mail goes", choices=("maildir", "smtp")),
         Setting("mail.from", "popug@localhost", "the sender of payout mail"),

@@ -1,9 +1,9 @@
 -- The schema of a PostgreSQL company after migration 0013. Text compares by its bytes (COLLATE "C"), as in SQLite.
 
--- Writers lock its one row, so they take turns; readers do not wait.
+-- Writers lock its one row by an update, so they take turns; readers do not wait. It counts the write transactions.
 CREATE TABLE bus_head (
     id BIGINT PRIMARY KEY,
-    proofs_count BIGINT NOT NULL DEFAULT 0,
+    changes_count BIGINT NOT NULL DEFAULT 0,
     CONSTRAINT one_row CHECK (id = 1)
 );
 INSERT INTO bus_head (id) VALUES (1);

@@ -16,7 +16,7 @@ from popug_cli.storage.postgres import errors
 from popug_cli.storage.postgres.url import address_of, connection_parameters
 
 if TYPE_CHECKING:
-    from popug_cli.storage.postgres.driver import Driver
+    from popug_cli.storage.postgres.session import Driver
 
 SELECT_VERSION = "SELECT version_num FROM alembic_version"
 SELECT_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
@@ -87,7 +87,7 @@ def _require_newest(address: str, version: str) -> None:
 
 
 def _session(url: str) -> "Driver":
-    from popug_cli.storage.postgres.driver import open_session
+    from popug_cli.storage.postgres.session import open_session
 
     try:
         return open_session(connection_parameters(url), address_of(url))

@@ -13,8 +13,8 @@ from popug_cli.kernel.errors import InvalidInput
 
 SCHEMES = ("postgresql://", "postgres://")
 DEFAULT_PORT, MAX_PORT = "5432", 65_535
+PRIMARY, STANDBY = "read-write", "prefer-standby"  # which of several hosts to take, by libpq's target_session_attrs
 DEFAULTS = {
-    "target_session_attrs": "read-write",  # of several hosts, take the primary
     "connect_timeout": "5",
     "application_name": "popug",
     "keepalives_idle": "5",
@@ -30,8 +30,11 @@ _REFUSED_PARAMETER = re.compile(r'invalid URI query parameter: "([A-Za-z_]{1,40}
 
 
 @lru_cache
-def connection_parameters(url: str) -> dict[str, Any]:
-    """Return libpq's parameters: those of the URL, and ``DEFAULTS`` for what it leaves open; raise ``invalid_url``."""
+def connection_parameters(url: str, target: str = PRIMARY) -> dict[str, Any]:
+    """Return libpq's parameters: those of the URL, and ``target`` and ``DEFAULTS`` for what it leaves open.
+
+    Raise ``invalid_url``.
+    """
     url = url.strip()
     if not url.startswith(SCHEMES):
         scheme = _SCHEME.match(url)
@@ -51,7 +54,7 @@ def connection_parameters(url: str) -> dict[str, Any]:
             raise invalid_url(f"it has the port {port}, not one from 1 to {MAX_PORT}")
     if any(unicodedata.category(character) in CONTROL_CATEGORIES for character in "".join(servers)):
         raise invalid_url("it contains control characters")
-    return {**DEFAULTS, **given, "client_encoding": "UTF8"}
+    return {**DEFAULTS, "target_session_attrs": target, **given, "client_encoding": "UTF8"}
 
 
 @lru_cache

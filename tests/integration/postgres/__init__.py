@@ -1,1 +1,1 @@
-"""A company on PostgreSQL: what its users and its operator see. Skipped where PostgreSQL is missing."""
+"""A company on PostgreSQL: what its users and its operator see, reads on a standby, failover, lost connections."""

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.installed_company import Company
+from tests.support.postgres.programs import require_postgres
+from tests.support.postgres.replicated import ReplicatedCompany
 from tests.support.postgres.server import PostgresServer
 
 pytest.register_assert_rewrite("tests.support.installed_company")
@@ -34,3 +36,11 @@ def company(template: Company, tmp_path: Path) -> Iterator[Company]:
     copy = template.copy_to(tmp_path / "company")
     yield copy
     copy.end()
+
+
+@pytest.fixture
+def replicated(tmp_path: Path) -> Iterator[ReplicatedCompany]:
+    """A company whose database has a streaming standby; commits do not wait for it."""
+    require_postgres()
+    with ReplicatedCompany(tmp_path) as company:
+        yield company
