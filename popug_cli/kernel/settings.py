@@ -90,6 +90,7 @@ SETTINGS = {
             "",
             "a standby of that database, which answers queries (postgresql://USER@HOST/NAME); none if empty",
             special_variable="POPUG_DATABASE_REPLICA",
+            may_have_password=True,
         ),
         Setting("mail.transport", "maildir", "where payout mail goes", choices=("maildir", "smtp")),
         Setting("mail.from", "popug@localhost", "the sender of payout mail"),
