@@ -137,11 +137,6 @@ class LocalBackend:
         """Return the calendar of the company's time zone."""
         return self.runtime.calendar
 
-    @property
-    def database_address(self) -> str:
-        """Return the text that names the company's database on a server; empty if it is the file in the home."""
-        return self.runtime.database.address
-
     def now(self) -> datetime:
         """Return the present instant by the company's clock, in UTC."""
         return self.runtime.clock.now()

@@ -3,10 +3,10 @@
 import os
 from contextlib import suppress
 
-from popug_cli.kernel.database_url import has_password
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import DATABASE_URL, REPLICA_URL, Settings
+from popug_cli.kernel.text import has_password
 from popug_cli.platform.files import exposure_of, read_regular_file
 
 CONFIG_FILE = "config.toml"

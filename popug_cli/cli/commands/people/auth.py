@@ -59,7 +59,7 @@ def init(
         with _after_founding(user):
             save(context.backends.local.perform(LogIn(username=user.username, password=message.password)))
     zone = context.backends.local.calendar.time_zone
-    place = context.backends.local.database_address or home.root
+    place = context.backends.local.runtime.database.address or home.root
     context.screen.show(
         {"home": str(home.root), "time_zone": zone, "admin": user},
         lambda: [
