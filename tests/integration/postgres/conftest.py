@@ -6,12 +6,19 @@ from pathlib import Path
 import pytest
 
 from tests.support.postgres.programs import require_postgres
-from tests.support.postgres.replicated import ReplicatedCompany
+from tests.support.postgres.replicated import ReplicatedCompany, ServerPair
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[ServerPair]:
+    """A primary and a streaming standby."""
+    require_postgres()
+    with ServerPair() as pair:
+        yield pair
 
 
 @pytest.fixture
-def replicated(tmp_path: Path) -> Iterator[ReplicatedCompany]:
+def replicated(servers: ServerPair, tmp_path: Path) -> Iterator[ReplicatedCompany]:
     """A company whose database has a streaming standby; commits do not wait for it."""
-    require_postgres()
-    with ReplicatedCompany(tmp_path) as company:
-        yield company
+    yield ReplicatedCompany(tmp_path, servers)
+    servers.restore()

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from popug_cli.messages.company import CheckHealth
 from tests.simulation.failover.load import Load, Tally
-from tests.support.postgres.replicated import ReplicatedCompany
+from tests.support.postgres.replicated import ReplicatedCompany, ServerPair
 
 MAX_SECONDS_TO_WRITE = 2.0
 SELECT_TITLES = "SELECT title FROM tasks_tasks"
@@ -31,7 +31,8 @@ class Outcome:
 def run(kind: str, seed: int, folder: Path | None = None) -> Outcome:
     """Run one round on a new company."""
     chance = random.Random(f"{kind} {seed}")
-    with TemporaryDirectory(dir=folder) as work, ReplicatedCompany(Path(work)) as company:
+    with TemporaryDirectory(dir=folder) as work, ServerPair() as servers:
+        company = ReplicatedCompany(Path(work), servers)
         company.be_synchronous()
         with company.serve() as server:
             with Load(company, server, over_server=3, in_process=3) as load:
@@ -62,7 +63,6 @@ def _alone(company: ReplicatedCompany, load: Load, chance: random.Random) -> flo
 
     What the primary had committed alone is lost with it, so it must not have been acknowledged.
     """
-    assert company.standby is not None
     company.standby.signal_all(signal.SIGSTOP)
     time.sleep(0.2 + chance.random() / 2)
     company.primary.kill()
@@ -76,7 +76,6 @@ def _alone(company: ReplicatedCompany, load: Load, chance: random.Random) -> flo
 
 def _cancel(company: ReplicatedCompany, load: Load, chance: random.Random) -> float:
     """Stop the standby, cancel the commits that wait for it, then kill the primary and promote the standby."""
-    assert company.standby is not None
     company.standby.signal_all(signal.SIGSTOP)
     cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     for _ in range(3):
