@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Self
 
 import pytest
@@ -38,7 +39,7 @@ class Tally:
     def longest_gap_seconds(self) -> float:
         """Return the longest time without an acknowledgement."""
         times = sorted(self.acknowledged.values())
-        return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0.0)
+        return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
 
     def first_after(self, instant: float) -> float:
         """Return the seconds from an instant to the next acknowledgement; infinity if there is none."""
