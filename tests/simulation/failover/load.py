@@ -1,7 +1,6 @@
 """Writers that add tasks while the database fails: some over a server with idempotency keys, some in this process."""
 
 import http.client
-import itertools
 import threading
 import time
 from collections import Counter
