@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popug_cli.kernel import settings_file
-from popug_cli.kernel.database_url import without_password
 from popug_cli.kernel.errors import InvalidInput, PopugError
-from popug_cli.kernel.text import did_you_mean
+from popug_cli.kernel.text import did_you_mean, without_password
 
 Value = str | int | bool
 
@@ -90,6 +89,7 @@ SETTINGS = {
             "",
             "a standby of that database, which answers queries (postgresql://USER@HOST/NAME); none if empty",
             special_variable="POPUG_DATABASE_REPLICA",
+            may_have_password=True,
         ),
         Setting("mail.transport", "maildir", "where payout mail goes", choices=("maildir", "smtp")),
         Setting("mail.from", "popug@localhost", "the sender of payout mail"),

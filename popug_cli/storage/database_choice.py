@@ -3,13 +3,14 @@
 import os
 from contextlib import suppress
 
-from popug_cli.kernel.database_url import has_password
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.settings import DATABASE_URL, Settings
+from popug_cli.kernel.settings import DATABASE_URL, REPLICA_URL, Settings
+from popug_cli.kernel.text import has_password
 from popug_cli.platform.files import exposure_of, read_regular_file
 
 CONFIG_FILE = "config.toml"
+URLS = (DATABASE_URL, REPLICA_URL)
 SCHEME_OF_ALL = b"postgres"
 
 
@@ -23,12 +24,12 @@ def chosen_url(home: Home, settings: Settings) -> str:
     source = settings.sources[DATABASE_URL]
     for problem in settings.problems:
         key = problem.details.get("key")
-        if key == DATABASE_URL or (key is None and source in {"default", CONFIG_FILE} and _may_name_database(home)):
+        if key in URLS or (key is None and source in {"default", CONFIG_FILE} and _may_name_database(home)):
             raise problem
-    url = settings.text(DATABASE_URL)
-    if source == CONFIG_FILE and has_password(url):
-        _require_private(home)
-    return url
+    for key in URLS:
+        if settings.sources[key] == CONFIG_FILE and has_password(settings.text(key)):
+            _require_private(home)
+    return settings.text(DATABASE_URL)
 
 
 def _may_name_database(home: Home) -> bool:

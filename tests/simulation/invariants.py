@@ -41,7 +41,7 @@ def examine(world: "World") -> None:
     with runtime.reading(ANONYMOUS) as context, snapshot_as_file(runtime, context) as copy:
         checks = [*doctor(copy).checks]
         if runtime.database.is_shared:
-            on_server = server_checks(context, copy)
+            on_server = server_checks(context, copy, runtime.database.address)
             replaced = {check.name for check in on_server}
             checks = [*(check for check in checks if check.name not in replaced), *on_server]
     bad = [f"{check.name}: {check.detail}" for check in checks if not check.ok]

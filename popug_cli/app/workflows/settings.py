@@ -10,7 +10,7 @@ from popug_cli.app.workflows import server_backup
 from popug_cli.kernel import settings_file
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import replace_restoring_on_error
-from popug_cli.kernel.settings import DATABASE_URL, SETTINGS, find_setting, read_settings
+from popug_cli.kernel.settings import DATABASE_URL, REPLICA_URL, SETTINGS, find_setting, read_settings
 from popug_cli.messages.base import Role, declarations
 from popug_cli.messages.company import (
     PermissionLine,
@@ -60,7 +60,7 @@ def set_setting(backend: "LocalBackend", message: SetSetting, principal: Princip
         check_sender(str(value))
     if setting.key == "mail.smtp_hello_name":
         check_hello_name(str(value))
-    if setting.key == DATABASE_URL and value:
+    if setting.key in {DATABASE_URL, REPLICA_URL} and value:
         _check_url(str(value))
     if setting.key == "scheduler.backup" and value and backend.runtime.database.is_shared:
         raise server_backup.refused("scheduler.backup")

@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from popug_cli.kernel.database_url import has_password
 from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.text import has_password
 
 SCHEMES = ("postgresql://", "postgres://")
 DEFAULT_PORT, MAX_PORT = "5432", 65_535

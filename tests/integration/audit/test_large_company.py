@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.audit import parallel
+from popug_cli.app import LocalBackend
+from popug_cli.audit import log_pass, parallel
+from popug_cli.kernel.home import Home
 from popug_cli.messages.company import CheckHealth, VerifyLedger
 from popug_cli.storage.port import Values
 from popug_cli.storage.sqlite import SqliteConnection
@@ -124,6 +126,24 @@ def test_damage_fails_the_checks_of_its_table_only(
     damage(company.root / "popug.db")
     checks = company.backend.perform(CheckHealth()).checks
     assert {check.name for check in checks if not check.ok} - {"keys", "schema"} == failed
+
+
+def test_progress_never_falls_nor_exceeds_the_whole(
+    original: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = copy_of(original, tmp_path / "home")
+    monkeypatch.setattr(parallel, "MIN_LARGE_COMPANY_EVENTS", 0)
+    monkeypatch.setattr(log_pass, "PROGRESS_EVENTS", 1)
+    monkeypatch.setattr(log_pass, "BATCH_ROWS", 5)
+    reported: list[float] = []
+    backend = LocalBackend(
+        Home(company.root), progress=lambda label, done, total: reported.append(done / total), clock=company.clock
+    )
+    assert backend.perform(CheckHealth()).ok
+    backend.close()
+    assert len(reported) > 20
+    assert reported == sorted(reported)
+    assert reported[-1] <= 1
 
 
 def test_log_is_read_once(original: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.kernel.database_url import MASK, NOT_SHOWN, without_password
 from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.text import MASK, NOT_SHOWN, without_password
 from tests.support.installed_company import Company, snapshot
 from tests.support.postgres.programs import require_postgres
 

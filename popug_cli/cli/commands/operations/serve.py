@@ -15,10 +15,10 @@ from popug_cli.cli.context import CommandContext, command, group_command
 from popug_cli.cli.install import server_unit
 from popug_cli.cli.output.blocks import Hint
 from popug_cli.cli.output.log_output import log_to_stderr
-from popug_cli.kernel.database_url import has_password
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, Unavailable
 from popug_cli.kernel.log import LOG
 from popug_cli.kernel.settings import DATABASE_URL, SETTINGS
+from popug_cli.kernel.text import has_password
 from popug_cli.messages.scheduler import RunDue
 from popug_cli.platform.files import exposure_of
 
