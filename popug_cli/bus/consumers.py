@@ -91,9 +91,9 @@ def _catch_up(
                     runtime, consumer, due_by, deadline
                 )
             except PopugError as error:
-                if (isinstance(error, TransactionLost) or error.code == "in_doubt") and time.monotonic() < give_up_at:
+                if may_be_repeated(error) and time.monotonic() < give_up_at:
                     time.sleep(PAUSE_SECONDS)
-                    continue  # what is done is looked up again
+                    continue
                 result.errors.append(error)
                 stopped.add(consumer.name)
                 continue
@@ -104,6 +104,11 @@ def _catch_up(
                 return result
         due_by = to_rfc3339(runtime.clock.now()) if due_by == END_OF_TIME else due_by
     return result
+
+
+def may_be_repeated(error: PopugError) -> bool:
+    """Return whether a consumer can go on after an error of the database's server: it looks up again what is done."""
+    return isinstance(error, TransactionLost) or error.code == "in_doubt"
 
 
 def are_current(context: Context, consumers: Sequence[Consumer]) -> bool:
