@@ -21,9 +21,8 @@ from popug_cli.bus.consumers import (
     are_current,
     catch_up,
     is_current,
-    may_be_repeated,
-    process_next_batch,
     skip_unrelated,
+    try_next_batch,
 )
 from popug_cli.bus.context import Context, PasswordWork, Runtime
 from popug_cli.identity.authorization import authenticate, authorize
@@ -67,8 +66,9 @@ class LocalBackend:
 
     ``while_waiting`` is called several times a second during a wait for the write lock; an error that it raises ends
     the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and
-    does not close it. ``before_write`` is called inside the transaction of each ``write``, before it changes anything,
-    and ``on_write`` with its result. ``positions`` are those that the caller has seen, which a replica must show.
+    does not close it. With ``from_file``, the database is the file in the home, whatever the settings say.
+    ``before_write`` is called inside the transaction of each ``write``, before it changes anything, and ``on_write``
+    with its result. ``positions`` are those that the caller has seen, which a replica must show.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class LocalBackend:
         runtime: Runtime | None = None,
         coordinator: Coordinator | None = None,
         authenticate: Authenticate = authenticate,
+        from_file: bool = False,
         positions: KnownPositions | None = None,
     ) -> None:
         self.home = home
@@ -101,7 +102,8 @@ class LocalBackend:
         self._was_caught_up = False  # before the last write
         self._accepts_invalid_settings = False
         self._warns_of_settings = True
-        self._is_copy = False
+        self._from_file = from_file
+        self.is_file_checked = False  # whether the database file was just checked: the health checks then leave it out
 
     def create_company(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
         """Create the home and its database if they are missing. First raise the error of an invalid ``admin``."""
@@ -109,7 +111,9 @@ class LocalBackend:
             check_new_user(admin.username, admin.email, Role.ADMIN, admin.password)
         for sentence in temporary_home.clear(self.home):
             self.warn(sentence)
-        bootstrap.found_company(self.home, time_zone, clock=self._clock, randomness=self._randomness)
+        bootstrap.found_company(
+            self.home, time_zone, clock=self._clock, randomness=self._randomness, from_file=self._from_file
+        )
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -121,7 +125,7 @@ class LocalBackend:
             progress=self.progress,
             while_waiting=self._while_waiting,
             accept_invalid_settings=self._accepts_invalid_settings,
-            from_file=self._is_copy,
+            from_file=self._from_file,
             warn=self.warn,
         )
         if self._warns_of_settings and self._shared_runtime is None and runtime.settings.warning:
@@ -143,10 +147,14 @@ class LocalBackend:
         It does not warn of the settings there.
         """
         backend = LocalBackend(
-            home, warn=self.warn, progress=self.progress, clock=self._clock, randomness=self._randomness
+            home,
+            warn=self.warn,
+            progress=self.progress,
+            clock=self._clock,
+            randomness=self._randomness,
+            from_file=True,
         )
         backend._warns_of_settings = False
-        backend._is_copy = True
         return backend
 
     def close(self) -> None:
@@ -257,6 +265,18 @@ class LocalBackend:
         self.reads.show_newest(self.runtime)
         return result
 
+    def write_and_catch_up(
+        self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]
+    ) -> Result:
+        """Call ``write``, run the consumers, and return the result of ``handle``.
+
+        The call waits until the consumers have processed all events that ``handle`` causes, as in a large import. Of
+        the events that earlier commands left, it processes only a part.
+        """
+        result = self.write(message, principal, handle)
+        self.catch_up(completely=self._was_caught_up)
+        return result
+
     def _write(
         self, declaration: Declaration, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]
     ) -> Result:
@@ -273,13 +293,7 @@ class LocalBackend:
                     skip_unrelated(context, self.consumers)
                     return result
             assert consumer is not None
-            try:
-                failures = process_next_batch(self.runtime, consumer)
-            except PopugError as error:
-                if not may_be_repeated(error):
-                    raise
-                continue
-            if failures:
+            if failures := try_next_batch(self.runtime, consumer):
                 self._warn_of_failures(consumer.name, failures)
 
     def _run(self, principal: Principal, message: Message[Answer]) -> Answer:
@@ -295,9 +309,6 @@ class LocalBackend:
     def _command(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
         """Perform a command in one transaction, run the consumers, and return the answer.
 
-        The command waits until the consumers have processed all events that it causes, as in a large import. Of the
-        events that earlier commands left, it processes only a part.
-
         A handler may return a query, whose answer is then the command's. Or it returns an error, which is raised after
         the commit, so that its changes (such as a count of failed logins) are kept.
         """
@@ -307,8 +318,7 @@ class LocalBackend:
             context.password_work = password_work
             return handler.function(message, context)
 
-        result: Any = self.write(message, principal, handle)
-        self.catch_up(completely=self._was_caught_up)
+        result: Any = self.write_and_catch_up(message, principal, handle)
         if isinstance(result, PopugError):
             raise result
         if isinstance(result, Query):

@@ -5,7 +5,7 @@ Functions that open a transaction raise the errors of ``storage.errors``; a fail
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 from popug_cli.bus import inbox, parked_events
@@ -30,6 +30,12 @@ END_OF_TIME = "9999"  # later in text order than the RFC 3339 texts of earlier y
 
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
 GiveUp = Callable[[Delivered[Event], str, Context], bool]
+ProcessRows = Callable[["Consumer", Sequence[StoredEvent], set[str], Context], int]
+"""Process rows of the log, of which no subject is blocked; add the subjects of failures to the blocked ones."""
+
+
+class EventFailedError(Exception):
+    """A consumer failed on one of the events of a batch; its cause is the consumer's error."""
 
 
 def default_give_up(event: Delivered[Event], error: str, context: Context) -> bool:
@@ -84,12 +90,16 @@ def _catch_up(
     due_by = END_OF_TIME if include_not_due else to_rfc3339(runtime.clock.now())
     give_up_at = time.monotonic() + RERUN_SECONDS
     stopped: set[str] = set()
-    while pending := [c for c in _consumers_with_work(runtime, consumers, due_by, progress) if c.name not in stopped]:
+    while True:
+        working, due = _consumers_with_work(runtime, consumers, due_by, progress)
+        pending = [consumer for consumer in working if consumer.name not in stopped]
+        if not pending:
+            return result
         for consumer in pending:
             try:
-                failures = process_next_batch(runtime, consumer, consumers) + retry_due(
-                    runtime, consumer, due_by, deadline
-                )
+                failures = process_next_batch(runtime, consumer, consumers)
+                if consumer.name in due or due_by == END_OF_TIME:
+                    failures += retry_due(runtime, consumer, due_by, deadline)
             except PopugError as error:
                 if may_be_repeated(error) and time.monotonic() < give_up_at:
                     time.sleep(PAUSE_SECONDS)
@@ -103,7 +113,6 @@ def _catch_up(
                 result.complete = False
                 return result
         due_by = to_rfc3339(runtime.clock.now()) if due_by == END_OF_TIME else due_by
-    return result
 
 
 def may_be_repeated(error: PopugError) -> bool:
@@ -113,7 +122,13 @@ def may_be_repeated(error: PopugError) -> bool:
 
 def are_current(context: Context, consumers: Sequence[Consumer]) -> bool:
     """Return whether ``is_current`` is true of each consumer."""
-    return all(is_current(context, consumer) for consumer in consumers)
+    positions = _cursor_positions(context)
+    window = context.log.types_after(min(positions.get(c.name, 0) for c in consumers), MIN_SKIPPED_EVENTS)
+    if len(window) == MIN_SKIPPED_EVENTS:
+        return all(is_current(context, consumer) for consumer in consumers)
+    return not any(
+        sequence > positions.get(c.name, 0) and type_ in c.types for sequence, type_ in window for c in consumers
+    )
 
 
 def is_current(context: Context, consumer: Consumer) -> bool:
@@ -132,24 +147,47 @@ def skip_unrelated(context: Context, consumers: Sequence[Consumer]) -> None:
         return
     for consumer in consumers:
         if not context.events.may_have_published(consumer.types) and is_current(context, consumer):
-            _advance(context, consumer.name, context.events.last_position)
+            cursor = _cursor_position(context, consumer.name)
+            _advance(context, consumer.name, cursor, context.events.last_position)
 
 
 def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer] = ()) -> int:
     """Process the consumer's next batch in one transaction; return the number of events that failed.
 
-    The cursors of ``all_consumers`` are advanced as in ``skip_unrelated``.
+    The first attempt uses no savepoint: SQLite copies every page that a savepoint may have to restore. If an event
+    fails, that transaction is rolled back, and another one isolates the event with savepoints. The cursors of
+    ``all_consumers`` are advanced as in ``skip_unrelated``.
     """
+    try:
+        return _process_next_batch(runtime, consumer, all_consumers, process=_process_all)
+    except EventFailedError:
+        return _process_next_batch(runtime, consumer, all_consumers, process=_process_with_savepoints)
+
+
+def _process_next_batch(
+    runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer], process: ProcessRows
+) -> int:
     with runtime.writing(ANONYMOUS) as context:
-        reached, failures, left = _cursor_position(context, consumer.name), 0, BATCH_EVENTS
+        cursor = _cursor_position(context, consumer.name)
+        reached, failures, left = cursor, 0, BATCH_EVENTS
         while left:
             limit = min(left, consumer.max_batch)
             rows = context.log.after(reached, consumer.types, limit)
             reached, left = (rows[-1][0], left - limit) if len(rows) == limit else (context.position, 0)
-            failures += _process(consumer, rows, context.at_position(reached))
-        _advance(context, consumer.name, reached)
+            failures += _process(consumer, rows, context.at_position(reached), process)
+        _advance(context, consumer.name, cursor, reached)
         skip_unrelated(context, all_consumers)
         return failures
+
+
+def try_next_batch(runtime: Runtime, consumer: Consumer) -> int:
+    """Return what ``process_next_batch`` returns, or 0 if its commit was lost: the caller looks again."""
+    try:
+        return process_next_batch(runtime, consumer)
+    except PopugError as error:
+        if not may_be_repeated(error):
+            raise
+        return 0
 
 
 def retry_due(runtime: Runtime, consumer: Consumer, due_by: str, deadline: float) -> int:
@@ -207,8 +245,8 @@ def mark_rebuilt(context: Context, consumer: Consumer) -> None:
     _set_cursor(context, consumer.name, context.position)
 
 
-def _process(consumer: Consumer, rows: Sequence[StoredEvent], context: Context) -> int:
-    """Process new events in bulk, one by one if that fails; park those behind a parked one. Return how many failed."""
+def _process(consumer: Consumer, rows: Sequence[StoredEvent], context: Context, process: ProcessRows) -> int:
+    """Process new events, and park those behind a parked one. Return how many failed."""
     processed = inbox.processed_sequences(context, consumer.name, rows)
     blocked = parked_events.blocked_subjects(context, consumer.name)
     unprocessed = [row for row in rows if row[0] not in processed] if processed else rows
@@ -216,21 +254,29 @@ def _process(consumer: Consumer, rows: Sequence[StoredEvent], context: Context) 
     if len(unblocked) < len(unprocessed):
         behind = [(row[0], _subject_of_row(row)) for row in unprocessed if _subject_of_row(row) in blocked]
         parked_events.park_behind(context, consumer.name, behind)
-    if unblocked and not _process_batch(consumer, unblocked, context):
-        return _process_one_by_one(consumer, unblocked, blocked, context)
-    return 0
+    return process(consumer, unblocked, blocked, context) if unblocked else 0
 
 
-def _process_batch(consumer: Consumer, rows: Sequence[StoredEvent], context: Context) -> bool:
-    """Process events in one call. If it fails, roll it back and return False; raise environment errors."""
+def _process_all(consumer: Consumer, rows: Sequence[StoredEvent], blocked: set[str], context: Context) -> int:
+    """Process events in one call. Raise ``EventFailedError`` if it fails, and environment errors."""
     try:
-        with _savepoint(context):
-            consumer.consume([decode(*row) for row in rows], context)
+        consumer.consume([decode(*row) for row in rows], context)
+        context.events.flush()
     except Exception as error:
         if environment_error(error, context.home.database):
             raise
-        return False
-    return True
+        raise EventFailedError from error
+    return 0
+
+
+def _process_with_savepoints(
+    consumer: Consumer, rows: Sequence[StoredEvent], blocked: set[str], context: Context
+) -> int:
+    """Process events in one call, or one by one if that fails. Return how many failed; raise environment errors."""
+    if len(rows) > 1:
+        with suppress(EventFailedError), _savepoint(context):
+            return _process_all(consumer, rows, blocked, context)
+    return _process_one_by_one(consumer, rows, blocked, context)
 
 
 def _process_one_by_one(consumer: Consumer, rows: Sequence[StoredEvent], blocked: set[str], context: Context) -> int:
@@ -304,9 +350,13 @@ def _cursor_position(context: Context, consumer: str) -> int:
     return context.connection.scalar("SELECT position FROM bus_cursors WHERE consumer = :name", name=consumer) or 0
 
 
-def _advance(context: Context, consumer: str, position: int) -> None:
+def _cursor_positions(context: Context) -> dict[str, int]:
+    return dict(context.connection.select("SELECT consumer, position FROM bus_cursors"))
+
+
+def _advance(context: Context, consumer: str, cursor: int, position: int) -> None:
     """Move the cursor to a position, and record that the consumer has done its events up to there, unless parked."""
-    inbox.mark_done(context, consumer, _cursor_position(context, consumer) + 1, position)
+    inbox.mark_done(context, consumer, cursor + 1, position)
     _set_cursor(context, consumer, position)
 
 
@@ -320,19 +370,23 @@ def _set_cursor(context: Context, consumer: str, position: int) -> None:
 
 def _consumers_with_work(
     runtime: Runtime, consumers: Sequence[Consumer], due_by: str, progress: CatchUpProgress
-) -> list[Consumer]:
-    """Return the consumers that have events or due retries, or whose cursor is far behind."""
+) -> tuple[list[Consumer], set[str]]:
+    """Return the consumers that have events or due retries, or whose cursor is far behind.
+
+    Also return the names of those that have due retries.
+    """
     with runtime.reading(ANONYMOUS) as context:
-        positions: dict[str, int] = dict(context.connection.select("SELECT consumer, position FROM bus_cursors"))
+        positions = _cursor_positions(context)
         reached = [positions.get(c.name, 0) for c in consumers]
         progress.report(sum(reached), len(reached) * context.position)
         due = parked_events.consumers_due(context, due_by)
         start = min(reached, default=0)
         window = context.log.types_after(start, MIN_SKIPPED_EVENTS)
         is_full = len(window) == MIN_SKIPPED_EVENTS
-        return [
+        working = [
             c for c in consumers if c.name in due or _has_work(c, positions.get(c.name, 0), window, context, is_full)
         ]
+        return working, due
 
 
 def _has_work(

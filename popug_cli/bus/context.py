@@ -125,10 +125,9 @@ class Runtime:
                 changes = connection.changed_rows
                 context = self._context(connection, principal, on_rollback)
                 yield context
-                head = context.events.close_link()
                 last = context.events.last_position
                 if last >= 0:
-                    connection.decide_commit_by(SELECT_OWN_LINK, last, head)
+                    connection.decide_commit_by(SELECT_OWN_LINK, last, context.events.close_link())
                 has_changed = connection.changed_rows != changes
             self.newest.note(max(context.position, last), connection.change_number)
             if has_changed:

@@ -30,8 +30,7 @@ def mark_done(context: Context, consumer: str, first: int, last: int) -> None:
         first, last = before[0], max(last, before[1])
     bounds = {"consumer": consumer, "first": first, "last": min(last + 1, MAX_POSITION)}
     touching_ranges = "FROM bus_inbox WHERE consumer = :consumer AND first_sequence BETWEEN :first AND :last"
-    last = max(last, connection.scalar(f"SELECT max(last_sequence) {touching_ranges}", **bounds) or last)
-    connection.execute(f"DELETE {touching_ranges}", **bounds)
+    last = max(last, *connection.column(f"DELETE {touching_ranges} RETURNING last_sequence", **bounds), last)
     statement = (
         "SELECT sequence FROM bus_set_aside WHERE consumer = :consumer AND sequence BETWEEN :first AND :last"
         " ORDER BY sequence"
@@ -61,7 +60,7 @@ def processed_sequences(context: Context, consumer: str, rows: Sequence[StoredEv
         " AND state = 'dropped'",
         **span,
     )
-    return _within(ranges, [sequence for sequence, *_ in rows]) | set(dropped)
+    return (_within(ranges, [row[0] for row in rows]) if ranges else set()) | set(dropped)
 
 
 def _within(ranges: Sequence[tuple[int, int]], positions: Sequence[int]) -> set[int]:

@@ -210,8 +210,10 @@ class Database(ABC):
 
     replica: "Database | None" = None
     """A copy of the database for queries, which may be behind."""
-    is_shared: ClassVar[bool] = False
+    is_shared: bool = False
     """Whether several homes may use the database, each with keys of its own."""
+    address: str = ""
+    """The text that names a database on a server in messages; empty for a file in a home."""
 
     @abstractmethod
     def ignoring_stop_requests(self) -> "Database":

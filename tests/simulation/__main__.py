@@ -1,6 +1,7 @@
 """``python -m tests.simulation``: worlds from a seed, with every kind of fault.
 
 python -m tests.simulation --operations 1000000     the long run
+python -m tests.simulation --postgres               on a PostgreSQL server, which is started for it
 python -m tests.simulation --bugs                   which planted bug is found, and how soon
 python -m tests.simulation --bug no-inbox           one of them
 """
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.bugs import BUGS, DISK_BUGS, planted
 from tests.simulation.plan import read_places, spell
 from tests.simulation.progress import bar
+from tests.support.postgres.harness import harness_server
 
 if TYPE_CHECKING:
     from tests.simulation.campaign import Order, Tally
@@ -33,7 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     if chosen.bugs:
         return _table_of_bugs(chosen.seed)
-    with planted(chosen.bug, DISK_BUGS | BUGS) if chosen.bug else nullcontext():
+    with (
+        planted(chosen.bug, DISK_BUGS | BUGS) if chosen.bug else nullcontext(),
+        harness_server() if chosen.postgres else nullcontext("") as chosen.server_url,
+    ):
         return _one(chosen) if chosen.world is not None else _many(chosen)
 
 
@@ -47,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bugs", action="store_true", help="plant each bug and print which is found after how much")
     parser.add_argument("--world", type=int, help="replay one world of the seed")
     parser.add_argument("--keep", type=read_places, help="of that world only these operations: 1-3,7")
+    parser.add_argument(
+        "--postgres", action="store_true", help="start a PostgreSQL server, and let all worlds be on it"
+    )
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
     parser.add_argument("--shrink", action=argparse.BooleanOptionalAction, default=True)
     return parser
@@ -61,7 +69,9 @@ def _many(chosen: argparse.Namespace) -> int:
         if chosen.progress:
             print(f"\r{bar(tally.operations, chosen.operations)} {_figures(tally)}", end="", file=sys.stderr)
 
-    tally = campaign(chosen.seed, chosen.operations, jobs=jobs, watch=watch, length=chosen.length)
+    tally = campaign(
+        chosen.seed, chosen.operations, jobs=jobs, watch=watch, length=chosen.length, server_url=chosen.server_url
+    )
     if chosen.progress:
         print(file=sys.stderr)
     print(f"seed {chosen.seed}: {_figures(tally)}, {'a broken invariant' if tally.failed else '0 broken invariants'}")
@@ -79,7 +89,7 @@ def _one(chosen: argparse.Namespace) -> int:
     from tests.simulation.campaign import Order, live_once
 
     keep = tuple(chosen.keep) if chosen.keep else None
-    order = Order(chosen.seed, chosen.world, chosen.length, keep)
+    order = Order(chosen.seed, chosen.world, chosen.length, keep, chosen.server_url)
     verdict = live_once(order)
     _tell(order, verdict, chosen.bug)
     return 0 if verdict.ok else 1
@@ -99,6 +109,7 @@ def replay_line(order: Order, bug: str | None) -> str:
     """Return the command that repeats the run."""
     line = f"python -m tests.simulation --seed {order.seed} --world {order.world} --length {order.length}"
     line += f" --keep {spell(order.keep)}" if order.keep is not None else ""
+    line += " --postgres" if order.server_url else ""
     return line + (f" --bug {bug}" if bug else "")
 
 

@@ -21,12 +21,16 @@ _shop: list[Path] = []
 
 
 class Order(NamedTuple):
-    """One world to run: the seed of the campaign and its number, how long, and which operations if not all."""
+    """One world to run: the seed of the campaign and its number, how long, and which operations if not all.
+
+    It runs on a PostgreSQL server if there is a ``server_url``.
+    """
 
     seed: int
     world: int
     length: int
     keep: tuple[int, ...] | None = None
+    server_url: str = ""
 
     def plan(self) -> Plan:
         """Return the plan of the world."""
@@ -61,20 +65,22 @@ class Tally:
 Watch = Callable[[Tally], None]
 
 
-def orders(seed: int, operations: int, length: int = WORLD_OPERATIONS) -> Iterator[Order]:
+def orders(seed: int, operations: int, length: int = WORLD_OPERATIONS, server_url: str = "") -> Iterator[Order]:
     """Yield worlds with that many operations in all."""
     world = 0
     while operations > 0:
-        yield Order(seed, world, min(length, operations))
+        yield Order(seed, world, min(length, operations), server_url=server_url)
         operations -= length
         world += 1
 
 
-def campaign(seed: int, operations: int, *, jobs: int, watch: Watch, length: int = WORLD_OPERATIONS) -> Tally:
+def campaign(
+    seed: int, operations: int, *, jobs: int, watch: Watch, length: int = WORLD_OPERATIONS, server_url: str = ""
+) -> Tally:
     """Run one world after another; stop at the first with a broken invariant."""
     tally, began = Tally(), time.perf_counter()
-    with _living(jobs) as live:
-        for order, verdict in live(orders(seed, operations, length)):
+    with _living(jobs, server_url) as live:
+        for order, verdict in live(orders(seed, operations, length, server_url)):
             tally.add(order, verdict)
             tally.seconds = time.perf_counter() - began
             watch(tally)
@@ -85,14 +91,14 @@ def campaign(seed: int, operations: int, *, jobs: int, watch: Watch, length: int
 
 def live_once(order: Order) -> Verdict:
     """Run one world in its own temporary folder."""
-    with workshop() as shop:
+    with workshop(order.server_url) as shop:
         return run(order.plan(), shop)
 
 
 def shrunk(order: Order, verdict: Verdict, *, seconds: float = SHRINK_SECONDS) -> tuple[Order, Verdict]:
     """Return the order with the fewest operations that break the same invariant, and its result."""
     places = [each.place for each in order.plan().operations if verdict.at < 0 or each.place <= verdict.at]
-    with workshop() as shop:
+    with workshop(order.server_url) as shop:
 
         def attempt(kept: list[int]) -> Verdict:
             return run(order._replace(keep=tuple(kept)).plan(), shop)
@@ -104,12 +110,12 @@ def shrunk(order: Order, verdict: Verdict, *, seconds: float = SHRINK_SECONDS) -
 
 
 @contextmanager
-def _living(jobs: int) -> Iterator[Callable[[Iterator[Order]], Iterator[tuple[Order, Verdict]]]]:
+def _living(jobs: int, server_url: str) -> Iterator[Callable[[Iterator[Order]], Iterator[tuple[Order, Verdict]]]]:
     if jobs == 1:
-        with workshop() as shop:
+        with workshop(server_url) as shop:
             yield lambda every: ((order, run(order.plan(), shop)) for order in every)
         return
-    with workshop() as shop, get_context("spawn").Pool(jobs, _move_in, (shop,)) as pool:
+    with workshop(server_url) as shop, get_context("spawn").Pool(jobs, _move_in, (shop,)) as pool:
         yield lambda every: pool.imap_unordered(_live, every)
 
 
@@ -122,4 +128,5 @@ def _move_in(shop: Path) -> None:
 
 def _live(order: Order) -> tuple[Order, Verdict]:
     os.environ.pop("POPUG_HOME", None)
+    os.environ.pop("POPUG_DATABASE", None)
     return order, run(order.plan(), _shop[0])

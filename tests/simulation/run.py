@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.simulation import patches
+from tests.simulation import patches, place
 from tests.simulation.compare import State, end_state, require_equal
 from tests.simulation.plan import Plan
 from tests.simulation.violation import Violation
@@ -37,14 +37,17 @@ class Verdict:
 
 
 @contextmanager
-def workshop() -> Iterator[Path]:
-    """Yield a directory with a template home, in memory if possible."""
+def workshop(server_url: str = "") -> Iterator[Path]:
+    """Yield a directory with a template home, in memory if possible; on a PostgreSQL server if there is a URL."""
     with tempfile.TemporaryDirectory(prefix="popug-simulation-", dir=MEMORY if MEMORY.is_dir() else None) as name:
         before, tempfile.tempdir = tempfile.tempdir, name
-        found_template(Path(name) / "template")
+        template = Path(name) / "template"
+        place.prepare(template, server_url)
+        found_template(template)
         try:
             yield Path(name)
         finally:
+            place.remove(template)
             tempfile.tempdir = before
 
 
@@ -54,6 +57,7 @@ def found_template(root: Path) -> None:
     for name, role in (("ann", "worker"), ("bob", "worker"), ("carl", "accountant")):
         company.hire(name, role)
     company.backend.runtime.database.close()
+    place.give_consumers_time(root)
 
 
 def run(plan: Plan, shop: Path, *, keep_state: bool = False) -> Verdict:

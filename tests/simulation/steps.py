@@ -124,7 +124,9 @@ def redeliver(world: "World", operation: Operation) -> None:
     consumer = CONSUMERS[operation.a % len(CONSUMERS)]
     back = operation.b % (30 if operation.c % 10 else 500)
     with world.begun() as (connection, _):
-        connection.execute("UPDATE bus_cursors SET position = max(0, position - ?) WHERE consumer = ?", back, consumer)
+        position = connection.scalar("SELECT position FROM bus_cursors WHERE consumer = ?", consumer)
+        moved = max(0, (position or 0) - back)
+        connection.execute("UPDATE bus_cursors SET position = ? WHERE consumer = ?", moved, consumer)
 
 
 def crash_soon(world: "World", operation: Operation) -> None:

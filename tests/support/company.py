@@ -54,7 +54,7 @@ def _lay_tables(home: Home) -> None:
     """Copy the empty tables into a new home, since the migrations take ten times as long as a copy."""
     from tests.support.billing_company import migrated
 
-    if not home.root.exists():
+    if not home.root.exists():  # one that exists has settings, which may name another database
         home.make()
         home.database.touch(mode=0o600)
         home.database.write_bytes(migrated())

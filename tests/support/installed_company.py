@@ -4,24 +4,25 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from tests.support.installed_server import Residence
-
-if TYPE_CHECKING:
-    from tests.support.postgres.server import PostgresServer
+from tests.support.postgres import clock
+from tests.support.postgres.server import OWNER, PostgresServer
 
 Json = dict[str, Any]
 
@@ -97,7 +98,7 @@ class Company:
     """
 
     is_served: ClassVar[bool] = False
-    database_server: ClassVar["PostgresServer | None"] = None
+    database_server: ClassVar[PostgresServer | None] = None
     served: ClassVar[list["Company"]] = []
 
     def __init__(self, folder: Path, zone: str | None = None) -> None:
@@ -159,6 +160,7 @@ class Company:
         if self._clock_offset:
             built["PYTHONPATH"] = str(self._clock_folder())
             built["ACCEPTANCE_CLOCK_OFFSET_SECONDS"] = str(self._clock_offset.total_seconds())
+            built |= clock.environment(self._clock_offset) if self.database_server else {}
         if as_user is not None:
             built["POPUG_TOKEN"] = self.token(as_user)
         return built | dict(env or {})
@@ -167,8 +169,18 @@ class Company:
         """Return the URL of the company's database on the server, which is empty at first."""
         assert self.database_server is not None
         with self._lock:
-            self.database = self.database or self.database_server.create_database()
+            if not self.database:
+                self.database = self.database_server.create_database()
+                clock.install(self.database_server, self.database)
         return self.database_server.url(self.database)
+
+    def sql(self, statement: str, *values: Any) -> list[Any]:
+        """Run a statement on the database, in a transaction of its own; return its rows. ``?`` stands for a value."""
+        if self.database_server and self.database:
+            translated = statement.replace("?", "%s")
+            return self.database_server.execute(translated, *values, database=self.database, role=OWNER)
+        with closing(sqlite3.connect(self.home / "popug.db", isolation_level=None)) as database:
+            return database.execute(statement, values).fetchall()
 
     def run(
         self,
@@ -317,7 +329,7 @@ class Company:
 
     def copy_to(self, folder: Path) -> "Company":
         """Copy the company into another folder: home, keys and tokens, but no session file."""
-        copy = Company(folder, self.zone)
+        copy = type(self)(folder, self.zone)
         self.residence.end()
         shutil.copytree(self.home, copy.home)
         if self.database_server and self.database:

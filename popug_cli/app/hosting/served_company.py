@@ -13,6 +13,7 @@ from popug_cli.app.local_backend import LocalBackend
 from popug_cli.bus.context import Runtime
 from popug_cli.bus.log import SELECT_LINK, SELECT_NEWEST_LINK
 from popug_cli.identity import devices, users
+from popug_cli.identity.published_keys import find_key
 from popug_cli.identity.rules import lower_username
 from popug_cli.identity.token_cache import VerifiedTokenCache
 from popug_cli.kernel.errors import PopugError, Unavailable
@@ -101,7 +102,7 @@ class ServedCompany:
         """Return the username in lower case, if the device that logs in has logged in as this user before."""
         runtime = self._fresh_runtime()
         device_id = devices.known_device(
-            message.device_token, message.username, self.home, runtime.home_id, runtime.clock.now()
+            message.device_token, message.username, find_key(runtime), runtime.home_id, runtime.clock.now()
         )
         return None if device_id is None else lower_username(message.username)
 

@@ -34,7 +34,7 @@ def commit(database: "PostgresDatabase", driver: "Driver", check: CommitCheck | 
     """Commit the open write transaction of ``driver``.
 
     ``check`` is a query that returns a row once it is committed. Raise ``TransactionLost`` if it is not committed, and
-    ``in_doubt`` if that is not known after ``DECISION_SECONDS``. A Ctrl-C during the commit is raised again with
+    ``in_doubt`` if that is not decided after ``DECISION_SECONDS``. A Ctrl-C during the commit is raised again with
     ``INTERRUPTED_COMMIT``.
     """
     deadline = time.monotonic() + DECISION_SECONDS

@@ -113,11 +113,11 @@ class PostgresDatabase(Database):
         while True:
             try:
                 return open_session(self._parameters, self.address)
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 if error.sqlstate in errors.CONNECTION_ENDED:  # the server had accepted the connection
                     self.note_lost_connection()
                 if time.monotonic() > self._reconnect_until[0]:
-                    raise errors.unavailable(self.address, errors.first_line(error)) from error
+                    raise errors.connection_error(self.address, error) from error
                 self.while_waiting()
                 time.sleep(RECONNECT_PAUSE_SECONDS)
 
@@ -137,7 +137,7 @@ class PostgresDatabase(Database):
 class PostgresConnection(Connection):
     """A connection to a PostgreSQL server."""
 
-    __slots__ = ("_changed_rows", "_commit_check", "_database", "_driver", "_streams", "change_number")
+    __slots__ = ("_changed_rows", "_commit_check", "_database", "_driver", "_streams", "_version", "change_number")
     computes_columns = False
 
     def __init__(self, database: PostgresDatabase, driver: Driver, *, writes: bool) -> None:
@@ -148,6 +148,7 @@ class PostgresConnection(Connection):
         self._changed_rows = 0
         self._commit_check: tuple[str, Sequence[Any]] | None = None
         self._streams = count()
+        self._version: str | None = None  # of the schema, as the first message of a write transaction found it
 
     def run(self, statement: str, values: Values) -> "psycopg.Cursor[Row]":
         """Run one statement and return the driver's cursor; raise ``psycopg.Error``."""
@@ -157,7 +158,7 @@ class PostgresConnection(Connection):
         return cursor
 
     def stream(self, statement: str, *values: Any, **parameters: Any) -> Iterator[Row]:
-        """Return the rows, fetched while the caller iterates; other statements may run meanwhile."""
+        """Return the rows, fetched while the caller iterates; other statements may run between two rows."""
         given: Any = values or parameters
         with self._driver.cursor(f"stream_{next(self._streams)}") as cursor:
             cursor.itersize = STREAMED_ROWS
@@ -228,7 +229,7 @@ class PostgresConnection(Connection):
 
     def refuse_newer(self) -> None:
         """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
-        version = self.scalar(schema.SELECT_VERSION)
+        version = self._version or self.scalar(schema.SELECT_VERSION)
         if version is not None and version > NEWEST:
             raise schema.newer(self._database.address, version)
 
@@ -280,8 +281,9 @@ class PostgresConnection(Connection):
     def _begin(self) -> None:
         """Begin a transaction, and read the number of the last write transaction that it sees."""
         statements = BEGIN_AND_LOCK if self.writes else BEGIN_READ_ONLY
-        *_, head = ask(self._driver, statements, self._database.while_waiting)
+        _, head, *others = ask(self._driver, statements, self._database.while_waiting)
         self.change_number = int(head.get_value(0, 0) or 0) if head.ntuples else 0
+        self._version = next(((row.get_value(0, 0) or b"").decode() for row in others if row.ntuples), None)
 
     def _commit(self) -> None:
         if self.writes:
@@ -290,7 +292,7 @@ class PostgresConnection(Connection):
             self._driver.execute("COMMIT")
 
     def _check_clock(self) -> None:
-        """Raise ``clock_differs`` if this machine's clock is too far from the server's; looked at now and then."""
+        """Every ``CLOCK_CHECK_SECONDS``, compare the clocks; raise ``clock_differs`` if they are too far apart."""
         checked_at = self._database.clock_checked_at
         if time.monotonic() - checked_at[0] < CLOCK_CHECK_SECONDS:
             return

@@ -28,7 +28,10 @@ SESSION_SETTINGS = (
 )
 
 # The write lock is a row. Its new version counts the write transactions, and a replica shows how many it has.
-BEGIN_AND_LOCK = b"BEGIN; UPDATE bus_head SET changes_count = changes_count + 1 WHERE id = 1 RETURNING changes_count"
+BEGIN_AND_LOCK = (
+    b"BEGIN; UPDATE bus_head SET changes_count = changes_count + 1 WHERE id = 1 RETURNING changes_count;"
+    b" SELECT version_num FROM alembic_version"
+)
 BEGIN_READ_ONLY = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT changes_count FROM bus_head"
 
 
@@ -53,7 +56,7 @@ class FlagDumper(Dumper):
 def open_session(parameters: dict[str, Any], address: str) -> Driver:
     """Return a new connection with popug's settings.
 
-    Raise ``psycopg.OperationalError``, or ``database_unavailable`` for a server that is too old or in another encoding.
+    Raise ``psycopg.Error``, or ``database_unavailable`` for a server that is too old or in another encoding.
     """
     driver = psycopg.connect(**parameters, autocommit=True)
     try:

@@ -39,8 +39,8 @@ from tests.support.identity_company import CHEAP, People
 for found in iter_modules(messages.__path__):
     import_module(f"{messages.__name__}.{found.name}")
 
-ELSEWHERE = {"BackUp", "Restore", "RunDue", "RunHooks", "RetryHook"}
-# backup, restore, the scheduler's close, and hooks have their own tests
+ELSEWHERE = {"BackUp", "Restore", "CopyDatabase", "RunDue", "RunHooks", "RetryHook"}
+# backup, restore, copies of the database, the scheduler's close, and hooks have their own tests
 POISON = '{"id": "bad-%d", "type": "popug.identity.user_registered.v1", "subject": "bad-%d", "time": "x", "data": {}}'
 
 

@@ -1,1 +1,1 @@
-"""A company on PostgreSQL with a standby: reads there, failover, and connections that end at any point."""
+"""A company on PostgreSQL: what its users and its operator see, reads on a standby, failover, lost connections."""

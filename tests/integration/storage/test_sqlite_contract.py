@@ -1,5 +1,6 @@
 """The driver for SQLite keeps the contract of the port."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def open_again(place: str) -> Database:
 
 class TestSqlite(DriverContract):
     """The contract, on a file."""
+
+    driver_error = sqlite3.Error
 
     @pytest.fixture
     def database(self, tmp_path: Path) -> Iterator[Database]:

@@ -109,7 +109,7 @@ class Stage:
         from popug_cli import app
         from popug_cli.cli.program import build
 
-        self.backend: LocalBackend = app.LocalBackend(self.home, warn=self.context.printer.warn)
+        self.backend: LocalBackend = app.LocalBackend(self.home, warn=self.context.printer.warn, from_file=True)
         self.program = build()
 
     def announce(self, sentence: str) -> None:
