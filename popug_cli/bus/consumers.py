@@ -25,7 +25,6 @@ BATCH_EVENTS = 10_000
 MIN_SKIPPED_EVENTS = 100
 SUBJECTS_PER_TRANSACTION = 100
 RERUN_SECONDS = 30.0  # after a database server has ended a transaction
-PAUSE_SECONDS = 0.05
 END_OF_TIME = "9999"  # later in text order than the RFC 3339 texts of earlier years
 
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
@@ -102,7 +101,6 @@ def _catch_up(
                     failures += retry_due(runtime, consumer, due_by, deadline)
             except PopugError as error:
                 if may_be_repeated(error) and time.monotonic() < give_up_at:
-                    time.sleep(PAUSE_SECONDS)
                     continue
                 result.errors.append(error)
                 stopped.add(consumer.name)
