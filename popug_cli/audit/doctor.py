@@ -176,7 +176,8 @@ def _run_all(named_checks: Sequence[AnyCheck], context: Context) -> list[Check]:
         }
 
         def report(done: float) -> None:
-            checks_done = sum(check.done() for check in running.values()) + len(results) + done
+            in_thread = sum(check.done() and not check.cancelled() for check in running.values())
+            checks_done = in_thread + len(results) + done
             context.progress(
                 "Checking", int(PROGRESS_UNITS_PER_CHECK * checks_done), PROGRESS_UNITS_PER_CHECK * len(named_checks)
             )

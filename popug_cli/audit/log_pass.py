@@ -23,6 +23,7 @@ from popug_cli.messages.tasks import TaskAssigned, TaskCompleted, TaskCreated, T
 E = TypeVar("E", bound=Event)
 
 BATCH_ROWS = 64  # few enough for the cache of the CPU: 500 cost a quarter more time, 2,000 two fifths
+PROGRESS_EVENTS = 10_000
 UNREADABLE_ENVELOPE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 DECODED_EVENTS: tuple[type[Event], ...] = (
     *(UserRegistered, TaskCreatedV1, TaskCreated, TaskAssigned, TaskCompleted),
@@ -109,9 +110,12 @@ def has_enough(violations: Sequence[str]) -> bool:
 def _batches(context: Context) -> Iterator[LogBatch]:
     statement = f"SELECT sequence, CAST(type AS BLOB), {ENVELOPE} FROM bus_log ORDER BY sequence"
     rows = context.connection.stream(statement)
+    next_report = PROGRESS_EVENTS
     while batch := [*islice(rows, BATCH_ROWS)]:
         yield _decode(batch)
-        context.progress("Verifying the log", max(batch[-1][0], 0), context.position)
+        if (position := batch[-1][0]) >= next_report:
+            context.progress("Verifying the log", position, context.position)
+            next_report = position + PROGRESS_EVENTS
 
 
 def _decode(rows: list[LogRow]) -> LogBatch:

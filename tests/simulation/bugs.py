@@ -263,8 +263,8 @@ DISK_BUGS: dict[str, Bug] = {
             Change("bus/consumers.py", "        with context.connection.savepoint():\n", "        if True:\n"),
             Change(
                 "billing/ledger.py",
-                "    _update_accounts(entries, context)\n",
-                f"    _update_accounts(entries, context)\n{COMMIT_AMIDST}",
+                "    _update_accounts(changes, context)\n",
+                f"    _update_accounts(changes, context)\n{COMMIT_AMIDST}",
             ),
         ),
     ),

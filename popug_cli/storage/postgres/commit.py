@@ -6,7 +6,7 @@ what it finds is acknowledged only after a later commit has reached the standby.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ def _reason_for_doubt(database: "PostgresDatabase", driver: "Driver") -> str | N
         return errors.first_line(error)
 
 
-def try_commit(driver: "Driver", timeout_seconds: float, while_waiting: Callable[[], None] = lambda: None) -> bool:
+def try_commit(driver: "Driver", timeout_seconds: float) -> bool:
     """Commit; return False if the server did not wait until its synchronous standby had the commit.
 
     A server whose standby is away waits without end. After ``timeout_seconds`` the connection is closed, not the
@@ -69,7 +69,7 @@ def try_commit(driver: "Driver", timeout_seconds: float, while_waiting: Callable
     warnings: list[psycopg.errors.Diagnostic] = []
     driver.add_notice_handler(warnings.append)
     try:
-        (result,) = session.ask(driver, b"COMMIT", while_waiting, timeout_seconds)
+        (result,) = session.ask(driver, b"COMMIT", lambda: None, timeout_seconds)
     finally:
         driver.remove_notice_handler(warnings.append)
     assert result.command_status == b"COMMIT", "a statement of the transaction failed, and its error was ignored"

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.installed_company import Company
 from tests.support.postgres.programs import require_postgres
-from tests.support.postgres.replicated import ReplicatedCompany
+from tests.support.postgres.replicated import ReplicatedCompany, ServerPair
 from tests.support.postgres.server import PostgresServer
 
 
@@ -36,9 +36,16 @@ def company(template: Company, tmp_path: Path) -> Iterator[Company]:
     copy.end()
 
 
-@pytest.fixture
-def replicated(tmp_path: Path) -> Iterator[ReplicatedCompany]:
-    """A company whose database has a streaming standby; commits do not wait for it."""
+@pytest.fixture(scope="module")
+def servers() -> Iterator[ServerPair]:
+    """A primary and a streaming standby."""
     require_postgres()
-    with ReplicatedCompany(tmp_path) as company:
-        yield company
+    with ServerPair() as pair:
+        yield pair
+
+
+@pytest.fixture
+def replicated(servers: ServerPair, tmp_path: Path) -> Iterator[ReplicatedCompany]:
+    """A company whose database has a streaming standby; commits do not wait for it."""
+    yield ReplicatedCompany(tmp_path, servers)
+    servers.restore()

@@ -21,14 +21,12 @@ PAUSE, RESUME = "SELECT pg_wal_replay_pause()", "SELECT pg_wal_replay_resume()"
 
 
 def pause(company: ReplicatedCompany) -> None:
-    assert company.standby is not None
     company.standby.execute(PAUSE)
     state = "SELECT pg_get_wal_replay_pause_state()"
-    eventually(lambda: company.standby and company.standby.execute(state) == [("paused",)])
+    eventually(lambda: company.standby.execute(state) == [("paused",)])
 
 
 def resume(company: ReplicatedCompany) -> None:
-    assert company.standby is not None
     company.standby.execute(RESUME)
 
 
@@ -57,7 +55,6 @@ def post(server: RunningServer, company: ReplicatedCompany, route: str, message:
 
 
 def test_each_query_shows_own_writes(replicated: ReplicatedCompany) -> None:
-    assert replicated.standby is not None
     replicated.use_replica()
     replicated.standby.configure({"recovery_min_apply_delay": "'150ms'"})
     replicated.standby.reload()
@@ -93,13 +90,13 @@ def test_answer_on_paused_standby_says_behind(replicated: ReplicatedCompany) -> 
 def test_change_without_event_is_shown_too(replicated: ReplicatedCompany) -> None:
     """What the consumers do after the command has no event of its own, but the caller has its answer."""
     replicated.use_replica()
-    backend = replicated.backend()
+    backend, earned = replicated.backend(), 0
     for _ in range(5):
         number = backend.perform(AddTask(title="Feed the cage"), replicated.tokens["ada"]).number
         backend.perform(CompleteTask(number=number), replicated.tokens["kesha"])
         today = backend.perform(ShowToday(), replicated.tokens["kesha"])
-        assert today.open_count == 0
-        assert today.balance_cents == today.earned_today_cents
+        assert (today.open_count, today.earned_today_cents > earned) == (0, True)
+        earned = today.earned_today_cents
     backend.close()
 
 
@@ -158,7 +155,6 @@ def test_revoked_token_is_refused_though_standby_is_late(replicated: ReplicatedC
 
 
 def test_dead_standby_leaves_queries_to_the_primary(replicated: ReplicatedCompany) -> None:
-    assert replicated.standby is not None
     replicated.use_replica()
     warnings: list[str] = []
     backend = replicated.backend(warnings)
@@ -175,7 +171,6 @@ def test_dead_standby_leaves_queries_to_the_primary(replicated: ReplicatedCompan
 
 
 def test_queries_go_on_without_the_primary(replicated: ReplicatedCompany) -> None:
-    assert replicated.standby is not None
     replicated.configure(replicated.primary.url(replicated.database), replicated.standby.url(replicated.database))
     with replicated.serve() as server:
         _, position, _ = post(server, replicated, "tasks/add_task", {"title": "Feed the cage"})
@@ -201,7 +196,6 @@ def test_replica_of_another_company_is_refused(replicated: ReplicatedCompany) ->
 
 def test_conflict_on_the_standby_is_run_again(replicated: ReplicatedCompany) -> None:
     """The primary removes rows that a query on the standby still reads: 40001, and 40P01 for a lock."""
-    assert replicated.standby is not None
     replicated.use_replica()
     replicated.standby.configure({"max_standby_streaming_delay": "0", "hot_standby_feedback": "off"})
     replicated.standby.reload()
@@ -218,7 +212,7 @@ def test_conflict_on_the_standby_is_run_again(replicated: ReplicatedCompany) -> 
             if len(attempts) == 1:
                 lock = "BEGIN; LOCK TABLE tasks_tasks IN ACCESS EXCLUSIVE MODE; COMMIT"
                 replicated.primary.execute(lock, database=replicated.database)
-                eventually(lambda: not replicated.standby or ended(replicated, "idle in transaction"))
+                eventually(lambda: ended(replicated, "idle in transaction"))
             connection.scalar("SELECT count(*) FROM tasks_tasks")
             return count
 
@@ -228,7 +222,6 @@ def test_conflict_on_the_standby_is_run_again(replicated: ReplicatedCompany) -> 
 
 
 def ended(company: ReplicatedCompany, state: str) -> bool:
-    assert company.standby is not None
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'popug' AND state = %s"
     return company.standby.execute(sessions, state) == [(0,)]
 
@@ -239,11 +232,11 @@ def test_next_process_shows_what_the_last_one_wrote(replicated: ReplicatedCompan
     assert run(replicated, "task", "add", "Feed the cage").returncode == 0
     file = session_file(replicated).with_suffix(".positions.json")
     assert file.stat().st_mode & 0o077 == 0
-    listed = run(replicated, "task", "list")
+    listed = run(replicated, "tasks", "list", "--all")
     assert "(behind)" in listed.stderr
     resume(replicated)
-    listed = run(replicated, "task", "list")
+    listed = run(replicated, "tasks", "list", "--all")
     assert json.loads(listed.stdout)["total"] == 1
     assert listed.stderr == ""
     file.write_text("{damaged")
-    assert run(replicated, "task", "list").returncode == 0
+    assert run(replicated, "tasks", "list", "--all").returncode == 0

@@ -1,12 +1,12 @@
 """Writers that add tasks while the database fails: some over a server with idempotency keys, some in this process."""
 
 import http.client
-import itertools
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Self
 
 import pytest
@@ -38,7 +38,7 @@ class Tally:
     def longest_gap_seconds(self) -> float:
         """Return the longest time without an acknowledgement."""
         times = sorted(self.acknowledged.values())
-        return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0.0)
+        return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
 
     def first_after(self, instant: float) -> float:
         """Return the seconds from an instant to the next acknowledgement; infinity if there is none."""

@@ -4,16 +4,19 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from popug_cli.messages.company import CheckHealth
 from tests.simulation.failover.load import Load, Tally
-from tests.support.postgres.replicated import ReplicatedCompany
+from tests.support.postgres.replicated import ReplicatedCompany, ServerPair
+from tests.support.running_server import eventually
 
 MAX_SECONDS_TO_WRITE = 2.0
+WAITING_COMMITS = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 SELECT_TITLES = "SELECT title FROM tasks_tasks"
 
 
@@ -31,7 +34,8 @@ class Outcome:
 def run(kind: str, seed: int, folder: Path | None = None) -> Outcome:
     """Run one round on a new company."""
     chance = random.Random(f"{kind} {seed}")
-    with TemporaryDirectory(dir=folder) as work, ReplicatedCompany(Path(work)) as company:
+    with TemporaryDirectory(dir=folder) as work, ServerPair() as servers:
+        company = ReplicatedCompany(Path(work), servers)
         company.be_synchronous()
         with company.serve() as server:
             with Load(company, server, over_server=3, in_process=3) as load:
@@ -42,64 +46,95 @@ def run(kind: str, seed: int, folder: Path | None = None) -> Outcome:
 
 
 def _promote(company: ReplicatedCompany, load: Load, chance: random.Random) -> float:
-    """Kill the primary, and promote the standby after up to half a second."""
-    company.primary.kill()
+    """Kill the primary during a commit, and promote the standby, which has the commit, after up to half a second."""
+    with _stopped_standby(company):
+        company.primary.kill()
     time.sleep(chance.random() / 2)
     company.promote()
     return time.monotonic()
 
 
-def _restart(company: ReplicatedCompany, load: Load, chance: random.Random) -> float:
-    """Kill the primary and start it again; the standby connects to it."""
+def _behind(company: ReplicatedCompany, load: Load, chance: random.Random) -> float:
+    """Kill the primary during a commit, and promote the standby, which lacks it."""
+    _kill_standby(company)
     company.primary.kill()
+    time.sleep(chance.random() / 2)
+    company.standby.start()
+    company.promote()
+    return time.monotonic()
+
+
+def _restart(company: ReplicatedCompany, load: Load, chance: random.Random) -> float:
+    """Kill the primary during a commit and start it again; the standby connects to it."""
+    with _stopped_standby(company):
+        company.primary.kill()
     time.sleep(chance.random() / 2)
     company.primary.start()
     return time.monotonic()
 
 
 def _alone(company: ReplicatedCompany, load: Load, chance: random.Random) -> float:
-    """Stop the standby, kill the primary amid commits that wait for it, start the primary alone, then promote.
+    """Kill the standby, kill the primary during a commit, start the primary alone, then promote the standby.
 
     What the primary had committed alone is lost with it, so it must not have been acknowledged.
     """
-    assert company.standby is not None
-    company.standby.signal_all(signal.SIGSTOP)
-    time.sleep(0.2 + chance.random() / 2)
+    _kill_standby(company)
     company.primary.kill()
     company.primary.start()
     time.sleep(1 + chance.random())
     company.primary.kill()
-    company.standby.signal_all(signal.SIGCONT)
+    company.standby.start()
     company.promote()
     return time.monotonic()
 
 
 def _cancel(company: ReplicatedCompany, load: Load, chance: random.Random) -> float:
-    """Stop the standby, cancel the commits that wait for it, then kill the primary and promote the standby."""
-    assert company.standby is not None
-    company.standby.signal_all(signal.SIGSTOP)
-    cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    """Kill the standby, cancel the commits that wait for it, then kill the primary and promote the standby."""
+    _kill_standby(company)
     for _ in range(3):
+        company.primary.execute(f"SELECT pg_cancel_backend(pid) {WAITING_COMMITS}")
         time.sleep(0.1 + chance.random() / 5)
-        company.primary.execute(cancel)
     company.primary.kill()
-    company.standby.signal_all(signal.SIGCONT)
+    company.standby.start()
     company.promote()
     return time.monotonic()
 
 
 def _terminate(company: ReplicatedCompany, load: Load, chance: random.Random) -> float:
-    """End all sessions of the company again and again, before, in and after their commits."""
-    terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'popug'"
-    for _ in range(20):
+    """End sessions of the company again and again: before, in and after their commits."""
+    for _ in range(10):
+        company.primary.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'popug'")
         time.sleep(chance.random() / 10)
-        company.primary.execute(terminate)
+        with _stopped_standby(company):
+            end = chance.choice(("pg_terminate_backend", "pg_cancel_backend"))
+            company.primary.execute(f"SELECT {end}(pid) {WAITING_COMMITS}")
     return time.monotonic()
+
+
+@contextmanager
+def _stopped_standby(company: ReplicatedCompany) -> Iterator[None]:
+    """Stop the standby until a commit waits for it, and let it go on after the block."""
+    company.standby.signal_all(signal.SIGSTOP)
+    try:
+        _wait_for_commit(company)
+        yield
+    finally:
+        company.standby.signal_all(signal.SIGCONT)
+
+
+def _kill_standby(company: ReplicatedCompany) -> None:
+    company.standby.kill()
+    _wait_for_commit(company)
+
+
+def _wait_for_commit(company: ReplicatedCompany) -> None:
+    eventually(lambda: company.primary.execute(f"SELECT 1 {WAITING_COMMITS}"))
 
 
 Kill = Callable[[ReplicatedCompany, Load, random.Random], float]
 KINDS: dict[str, Kill] = {
     "promote": _promote,
+    "behind": _behind,
     "restart": _restart,
     "alone": _alone,
     "cancel": _cancel,

@@ -11,6 +11,45 @@ from tests.support.running_server import RunningServer
 from tests.support.server_fixture import CHEAP_HASHES, PASSWORD
 
 STANDBY = "first"
+FIRST_SETTINGS = {
+    "synchronous_standby_names": "''",
+    "recovery_min_apply_delay": "0",
+    "max_standby_streaming_delay": "'30s'",
+    "lock_timeout": "0",
+}
+
+
+class ServerPair:
+    """A primary and its streaming standby."""
+
+    def __init__(self) -> None:
+        self.primary = PostgresServer.create().start()
+        try:
+            self.standby = self.primary.create_standby(STANDBY)
+        except BaseException:
+            self.primary.remove()
+            raise
+
+    def restore(self) -> None:
+        """Undo what a test changed, so that the next one finds both servers in their first state."""
+        for server in (self.primary, self.standby):
+            if not server.is_running:
+                server.start()
+            server.configure(FIRST_SETTINGS)
+            server.reload()
+        self.standby.execute("SELECT pg_wal_replay_resume()")
+
+    def __enter__(self) -> Self:
+        try:
+            self.standby.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.standby.remove()
+        self.primary.remove()
 
 
 class ReplicatedCompany:
@@ -19,23 +58,16 @@ class ReplicatedCompany:
     Commits wait for the standby after ``be_synchronous``. The database's URL names both servers.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, servers: "ServerPair") -> None:
         self.home = Home(folder / "home")
-        self.primary = PostgresServer.create().start()
-        self.standby: PostgresServer | None = None
-        try:
-            self.database = self.primary.create_database()
-            self.standby = self.primary.create_standby(STANDBY).start()
-            self.configure()
-            self.tokens = self._create_company()
-        except BaseException:
-            self.end()
-            raise
+        self.primary, self.standby = servers.primary, servers.standby
+        self.database = self.primary.create_database()
+        self.configure()
+        self.tokens = self._create_company()
 
     @property
     def url(self) -> str:
         """The URL of the database, on whichever server takes writes."""
-        assert self.standby is not None
         return f"postgresql://{OWNER}@{HOST}:{self.primary.port},{HOST}:{self.standby.port}/{self.database}"
 
     def configure(self, url: str = "", replica_url: str = "") -> None:
@@ -46,7 +78,6 @@ class ReplicatedCompany:
 
     def use_replica(self) -> None:
         """Let queries read from the standby."""
-        assert self.standby is not None
         self.configure(replica_url=self.standby.url(self.database))
 
     def be_synchronous(self) -> None:
@@ -55,7 +86,6 @@ class ReplicatedCompany:
 
     def promote(self) -> None:
         """Make the standby the primary, which waits for no other standby."""
-        assert self.standby is not None
         self.standby.promote()
 
     def backend(self, warnings: list[str] | None = None) -> LocalBackend:
@@ -65,18 +95,6 @@ class ReplicatedCompany:
     def serve(self) -> RunningServer:
         """Start ``popug serve``."""
         return RunningServer(self.home.root)
-
-    def end(self) -> None:
-        """Kill both servers and delete their folders."""
-        if self.standby is not None:
-            self.standby.remove()
-        self.primary.remove()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
 
     def _create_company(self) -> dict[str, str]:
         backend = self.backend()
