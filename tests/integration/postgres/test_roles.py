@@ -92,12 +92,17 @@ def test_migration_for_a_wrong_role_changes_nothing(
     assert postgres.execute(tables, database=empty.database) == [(0,)]
 
 
-def test_migration_by_the_application_is_refused(company: Company, postgres: PostgresServer) -> None:
-    app = as_app(company, postgres)
-    company.run("database", "migrate", "--role", APP).ok()
+def test_migration_of_an_unreleased_version_refused(company: Company, postgres: PostgresServer) -> None:
     postgres.execute("UPDATE alembic_version SET version_num = '0001'", database=company.database, role=OWNER)
-    error = company.run("database", "migrate", env=app).refused_with_exit(8)
-    assert error["code"] == "database_unavailable"
+    error = company.run("database", "migrate").refused(6, "older_database")
+    assert "popug database copy --from URL" in error["hint"]
+    version = "SELECT version_num FROM alembic_version"
+    assert postgres.execute(version, database=company.database, role=OWNER) == [("0001",)]
+
+
+def test_migration_by_the_application_refused(empty: Company, postgres: PostgresServer) -> None:
+    error = empty.run("database", "migrate", env=as_app(empty, postgres)).refused(8, "database_unavailable")
+    assert "permission denied for schema public" in error["message"]
 
 
 def test_migration_of_a_home_with_a_file_refused(company: Company) -> None:
