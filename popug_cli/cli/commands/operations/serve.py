@@ -116,7 +116,7 @@ def _use_database(context: CommandContext, url: str) -> None:
     if not url.strip():
         hint = "Write it as postgresql://USER@HOST:PORT/DATABASE."
         raise InvalidInput("usage", "--database needs the URL of a PostgreSQL database.", hint=hint)
-    if has_password(url):
+    if has_password(url) and not context.as_json:
         context.printer.warn(
             "Other users of this machine can see the password of --database in the list of processes. Set"
             " POPUG_DATABASE instead, or write the password to ~/.pgpass."
