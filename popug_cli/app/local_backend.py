@@ -21,8 +21,8 @@ from popug_cli.bus.consumers import (
     are_current,
     catch_up,
     is_current,
-    process_next_batch,
     skip_unrelated,
+    try_next_batch,
 )
 from popug_cli.bus.context import Context, PasswordWork, Runtime
 from popug_cli.identity.authorization import authenticate, authorize
@@ -204,7 +204,7 @@ class LocalBackend:
         if "runtime" in vars(self) and not self._accepts_invalid_settings:
             self.runtime.settings.require_valid()
         try:
-            answer = self._rerun(partial(self._run, principal, message))
+            answer = self.rerun(partial(self._run, principal, message))
             if "runtime" in vars(self):
                 self.reads.finish(self.runtime, is_command=DECLARATIONS[type(message)].is_command)
             return answer
@@ -215,7 +215,7 @@ class LocalBackend:
                 raise partly_done(error) from error
             raise
 
-    def _rerun(self, function: Callable[[], Result]) -> Result:
+    def rerun(self, function: Callable[[], Result]) -> Result:
         """Call a function again if its transaction was lost; not after another transaction has changed something."""
         deadline, had_changed = monotonic() + RERUN_SECONDS, self._has_changed
         while True:
@@ -237,14 +237,14 @@ class LocalBackend:
         """
         with CatchUpProgress(self.runtime.progress) as progress:
             run_consumers = partial(catch_up, self.runtime, self.consumers, progress=progress)
-            result = self._rerun(
+            result = self.rerun(
                 lambda: self._coordinator.catch_up(
                     partial(run_consumers, include_not_due=include_not_due), force=include_not_due
                 )
             )
             while completely and not result.complete and not result.errors:
                 sleep(YIELD_SECONDS)
-                result.add(self._rerun(lambda: self._coordinator.catch_up(run_consumers, force=True)))
+                result.add(self.rerun(lambda: self._coordinator.catch_up(run_consumers, force=True)))
         for consumer, failures in result.failures.items():
             self._warn_of_failures(consumer, failures)
         for error in result.errors:
@@ -262,7 +262,7 @@ class LocalBackend:
         """
         declaration = DECLARATIONS[type(message)]
         with self._coordinator.command():
-            result = self._rerun(partial(self._write, declaration, message, principal, handle))
+            result = self.rerun(partial(self._write, declaration, message, principal, handle))
         self.reads.show_newest(self.runtime)
         return result
 
@@ -294,7 +294,7 @@ class LocalBackend:
                     skip_unrelated(context, self.consumers)
                     return result
             assert consumer is not None
-            if failures := process_next_batch(self.runtime, consumer):
+            if failures := try_next_batch(self.runtime, consumer):
                 self._warn_of_failures(consumer.name, failures)
 
     def _run(self, principal: Principal, message: Message[Answer]) -> Answer:
@@ -362,7 +362,7 @@ class LocalBackend:
             with read(principal) as context:
                 return handler.function(message, context)  # type: ignore[no-any-return]
 
-        return self._rerun(answer)
+        return self.rerun(answer)
 
     def _prepare(self, handler: MessageHandler, message: Message[Any], principal: Principal) -> PasswordWork:
         """Do the slow work on a password before the transaction, so that no other command waits for it."""

@@ -25,7 +25,6 @@ BATCH_EVENTS = 10_000
 MIN_SKIPPED_EVENTS = 100
 SUBJECTS_PER_TRANSACTION = 100
 RERUN_SECONDS = 30.0  # after a database server has ended a transaction
-PAUSE_SECONDS = 0.05
 END_OF_TIME = "9999"  # later in text order than the RFC 3339 texts of earlier years
 
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
@@ -101,9 +100,8 @@ def _catch_up(
                 if consumer.name in due or due_by == END_OF_TIME:
                     failures += retry_due(runtime, consumer, due_by, deadline)
             except PopugError as error:
-                if (isinstance(error, TransactionLost) or error.code == "in_doubt") and time.monotonic() < give_up_at:
-                    time.sleep(PAUSE_SECONDS)
-                    continue  # what is done is looked up again
+                if may_be_repeated(error) and time.monotonic() < give_up_at:
+                    continue
                 result.errors.append(error)
                 stopped.add(consumer.name)
                 continue
@@ -113,6 +111,11 @@ def _catch_up(
                 result.complete = False
                 return result
         due_by = to_rfc3339(runtime.clock.now()) if due_by == END_OF_TIME else due_by
+
+
+def may_be_repeated(error: PopugError) -> bool:
+    """Return whether a consumer can go on after an error of the database's server: it looks up again what is done."""
+    return isinstance(error, TransactionLost) or error.code == "in_doubt"
 
 
 def are_current(context: Context, consumers: Sequence[Consumer]) -> bool:
@@ -173,6 +176,16 @@ def _process_next_batch(
         _advance(context, consumer.name, cursor, reached)
         skip_unrelated(context, all_consumers)
         return failures
+
+
+def try_next_batch(runtime: Runtime, consumer: Consumer) -> int:
+    """Return what ``process_next_batch`` returns, or 0 if its commit was lost: the caller looks again."""
+    try:
+        return process_next_batch(runtime, consumer)
+    except PopugError as error:
+        if not may_be_repeated(error):
+            raise
+        return 0
 
 
 def retry_due(runtime: Runtime, consumer: Consumer, due_by: str, deadline: float) -> int:

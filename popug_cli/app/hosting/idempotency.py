@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,11 @@ def perform_idempotently(
         return answer, False
 
 
+def _commit_nothing(backend: "LocalBackend") -> None:
+    with backend.runtime.writing(ANONYMOUS):
+        pass
+
+
 def _save(backend: "LocalBackend", request: idempotency_store.IdempotentCommand, answer: Any) -> None:
     try:
         with backend.runtime.writing(ANONYMOUS) as context:
@@ -136,8 +142,7 @@ def _replayed(
 ) -> Any:
     """Return the stored answer. First a commit shows that the synchronous standby has it as well, if there is one."""
     if backend.runtime.database.is_shared:
-        with backend.runtime.writing(ANONYMOUS):
-            pass
+        backend.rerun(partial(_commit_nothing, backend))
     backend.reads.show_newest(backend.runtime)
     if remembered is not None:
         return remembered

@@ -66,14 +66,18 @@ def try_commit(driver: "Driver", timeout_seconds: float) -> bool:
     A server whose standby is away waits without end. After ``timeout_seconds`` the connection is closed, not the
     commit: the server completes it when the standby returns, and keeps the write lock until then.
     """
-    warnings: list[psycopg.errors.Diagnostic] = []
-    driver.add_notice_handler(warnings.append)
+    notices: list[str | None] = []
+
+    def note(notice: psycopg.errors.Diagnostic) -> None:
+        notices.append(notice.sqlstate)  # it can be read only now
+
+    driver.add_notice_handler(note)
     try:
         (result,) = session.ask(driver, b"COMMIT", lambda: None, timeout_seconds)
     finally:
-        driver.remove_notice_handler(warnings.append)
+        driver.remove_notice_handler(note)
     assert result.command_status == b"COMMIT", "a statement of the transaction failed, and its error was ignored"
-    return not any(warning.sqlstate == WARNING_CLASS for warning in warnings)
+    return WARNING_CLASS not in notices
 
 
 def _is_committed(database: "PostgresDatabase", check: CommitCheck | None, reason: str, deadline: float) -> bool:

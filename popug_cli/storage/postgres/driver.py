@@ -114,6 +114,8 @@ class PostgresDatabase(Database):
             try:
                 return open_session(self._parameters, self.address)
             except psycopg.Error as error:
+                if error.sqlstate in errors.CONNECTION_ENDED:  # the server had accepted the connection
+                    self.note_lost_connection()
                 if time.monotonic() > self._reconnect_until[0]:
                     raise errors.connection_error(self.address, error) from error
                 self.while_waiting()

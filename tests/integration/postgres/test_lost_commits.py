@@ -14,6 +14,7 @@ from popug_cli.kernel.errors import Unavailable
 from popug_cli.messages.tasks import AddTask, ListTasks
 from popug_cli.storage.errors import TransactionLost
 from popug_cli.storage.postgres import commit, session
+from popug_cli.storage.postgres.driver import PostgresDatabase
 from tests.support.postgres.proxy import AnswerLosingProxy
 from tests.support.postgres.replicated import ReplicatedCompany
 from tests.support.postgres.server import HOST, OWNER
@@ -84,10 +85,16 @@ def test_answer_to_commit_lost_by_a_proxy(replicated: ReplicatedCompany, *, befo
 
 
 @pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
-def test_wait_for_the_standby_ended(replicated: ReplicatedCompany, end: str) -> None:
+def test_wait_for_the_standby_ended(replicated: ReplicatedCompany, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commit is on the primary only; it is acknowledged when the standby has it as well."""
     replicated.be_synchronous()
-    backend = replicated.backend()
+    backend, reasons, is_committed = replicated.backend(), list[str](), commit._is_committed
+
+    def decide(database: PostgresDatabase, check: commit.CommitCheck | None, reason: str, deadline: float) -> bool:
+        reasons.append(reason)
+        return is_committed(database, check, reason, deadline)
+
+    monkeypatch.setattr(commit, "_is_committed", decide)
     backend.perform(FEED, replicated.tokens["ada"])
     replicated.standby.signal_all(signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
@@ -100,6 +107,7 @@ def test_wait_for_the_standby_ended(replicated: ReplicatedCompany, end: str) -> 
         replicated.standby.signal_all(signal.SIGCONT)
         assert answer.result(PATIENCE_SECONDS).number == 2
     assert tasks(replicated) == 2
+    assert reasons
     backend.close()
 
 
@@ -157,7 +165,7 @@ def test_deadlock_is_run_again(replicated: ReplicatedCompany) -> None:
             assert blocked is None
             return len(attempts)
 
-        assert backend._rerun(write) > 1
+        assert backend.rerun(write) > 1
     backend.close()
 
 

@@ -216,7 +216,7 @@ def test_conflict_on_the_standby_is_run_again(replicated: ReplicatedCompany) -> 
             connection.scalar("SELECT count(*) FROM tasks_tasks")
             return count
 
-    assert backend._rerun(read_slowly) == 1
+    assert backend.rerun(read_slowly) == 1
     assert len(attempts) > 1
     backend.close()
 
