@@ -157,3 +157,13 @@ def test_completion_reads_the_server_not_a_stale_file(
     assert "ada" in done.stdout
     error = company.run("balance", "old-kesh", as_user="ada").refused(3, "user_not_found")
     assert "old-kesha" not in error["hint"]
+
+
+@pytest.mark.parametrize("line", [("scheduler", "install", "--cron"), ("serve", "install", "--systemd")])
+def test_installed_programs_need_the_url_in_the_file(line: tuple[str, ...], company: Company) -> None:
+    hint = "POPUG_DATABASE is set in this shell only: write the URL to config.toml"
+    assert hint in company.run(*line, as_json=False).stdout
+    company.run("config", "set", "database.url", company.database_url()).ok()
+    done = company.run(*line, as_json=False, env={"POPUG_DATABASE": ""})
+    assert done.code == 0
+    assert hint not in done.stdout
