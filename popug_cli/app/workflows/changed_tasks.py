@@ -29,6 +29,10 @@ def complete_task(backend: "LocalBackend", message: CompleteTask, principal: Pri
 def _perform(backend: "LocalBackend", message: AddTask | CompleteTask, principal: Principal) -> ChangedTask:
     change = handlers.module_function(DECLARATIONS[type(message)])
     query = backend.write_and_catch_up(message, principal, partial(change, message))
+    return backend.rerun(partial(_read_answer, backend, query, principal))
+
+
+def _read_answer(backend: "LocalBackend", query: GetTask, principal: Principal) -> ChangedTask:
     with backend.runtime.reading(principal) as context:
         business_date = open_business_date(None, context)
         is_today = business_date == context.calendar.date_of(context.now)

@@ -1,6 +1,7 @@
 """Close days: run the consumers, close each open day in its own transaction, then send mail."""
 
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING
 
 from popug_cli.app.workflows.send_mail import count_unsent, send_due
@@ -36,6 +37,10 @@ def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) 
         mail = MailCount(run.sent, run.queued, run.failed)
     else:
         mail = MailCount(0, count_unsent(backend, principal))
+    return backend.rerun(partial(_report, backend, principal, closed, mail))
+
+
+def _report(backend: "LocalBackend", principal: Principal, closed: list[ClosedDay], mail: MailCount) -> CloseReport:
     with backend.runtime.reading(principal) as context:
         return CloseReport(closed, mail, _set_aside(context))
 
@@ -95,8 +100,12 @@ def _closed_before(
 ) -> list[ClosedDay]:
     if any(closed_day.business_date == day for closed_day in reported):
         return []
-    with backend.runtime.reading(principal) as context:
-        closed = closing.closed_day(day, context)
+
+    def read() -> ClosedDay | None:
+        with backend.runtime.reading(principal) as context:
+            return closing.closed_day(day, context)
+
+    closed = backend.rerun(read)
     return [closed] if closed else []
 
 

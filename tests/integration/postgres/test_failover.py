@@ -14,6 +14,6 @@ from tests.support.postgres.programs import require_postgres
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_acknowledged_command_lost_or_repeated(kind: str, tmp_path: Path) -> None:
     require_postgres()
-    outcome = run(kind, seed=1, folder=tmp_path)
+    outcome = run(kind, seed=1, folder=tmp_path, max_seconds=20)
     assert outcome.faults == []
     assert outcome.tasks >= 50
