@@ -9,7 +9,7 @@ from popug_cli.app import handlers
 from popug_cli.billing.days import open_business_date
 from popug_cli.messages.base import DECLARATIONS
 from popug_cli.messages.principal import Principal
-from popug_cli.messages.tasks import AddTask, ChangedTask, CompleteTask
+from popug_cli.messages.tasks import AddTask, ChangedTask, CompleteTask, GetTask
 from popug_cli.tasks.queries import get_task
 
 if TYPE_CHECKING:
