@@ -24,6 +24,8 @@ def chosen_url(home: Home, settings: Settings) -> str:
     source = settings.sources[DATABASE_URL]
     for problem in settings.problems:
         key = problem.details.get("key")
+        if home.root.is_file():
+            break  # the error is about the home
         if key in URLS or (key is None and source in {"default", CONFIG_FILE} and _may_name_database(home)):
             raise problem
     for key in URLS:
