@@ -85,9 +85,9 @@ def _catch_up(
     runtime: Runtime, consumers: Sequence[Consumer], progress: CatchUpProgress, *, include_not_due: bool
 ) -> CatchUpResult:
     result = CatchUpResult()
-    deadline = time.monotonic() + runtime.settings.number("bus.catch_up_seconds")
+    started_at = time.monotonic()
+    deadline, give_up_at = started_at + runtime.settings.number("bus.catch_up_seconds"), started_at + RERUN_SECONDS
     due_by = END_OF_TIME if include_not_due else to_rfc3339(runtime.clock.now())
-    give_up_at = time.monotonic() + RERUN_SECONDS
     stopped: set[str] = set()
     while True:
         working, due = _consumers_with_work(runtime, consumers, due_by, progress)

@@ -20,6 +20,10 @@ NOT_SHOWN = "(not shown, because it is not a URL)"
 _DATABASE_URL = re.compile(  # for libpq, an @ before the first slash ends the credentials
     r"(?s)\s*(?P<scheme>postgres(?:ql)?://)(?P<credentials>(?:[^/@]*@)?(?:[^?]*@)?)(?P<server>[^@?]*)(?P<query>\?.*)?"
 )
+_PASSWORDS_IN_TEXT = (
+    re.compile(r"(postgres(?:ql)?:/{1,2}[^\s:@/]*:)\S*@"),
+    re.compile(r"(postgres(?:ql)?:/{1,2}\S*?[?&]\w*password=)[^\s&'\")]+"),
+)
 _PASSWORD_WORDS = ("password", "secret")
 
 
@@ -121,6 +125,14 @@ def without_password(url: str) -> str:
     user, colon, _ = parts["credentials"].partition(":")
     shown = f"{user}:{MASK}@" if colon else user
     return parts["scheme"] + shown + parts["server"] + "&".join(map(_masked, (parts["query"] or "").split("&")))
+
+
+def mask_passwords(text: str) -> str:
+    """Return a text, such as a message that quotes the command line, with ``***`` for passwords of databases' URLs."""
+    if "postgres" in text:
+        text = _PASSWORDS_IN_TEXT[0].sub(rf"\1{MASK}@", text)
+        text = _PASSWORDS_IN_TEXT[1].sub(rf"\1{MASK}", text)
+    return text
 
 
 def has_password(url: str) -> bool:

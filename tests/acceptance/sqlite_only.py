@@ -20,7 +20,6 @@ SQLITE_ONLY = {
         "test_event_is_dropped_for_a_reason_that_is_kept": ENVELOPE,
         "test_7_event_of_an_old_version_is_consumed": ENVELOPE,
         "test_event_of_unknown_type_is_skipped_and_counted": ENVELOPE,
-        "test_hole_in_the_log_and_a_cursor_beyond_it_are_named": DAMAGE,
     },
     "test_ledger.py": {
         "test_changed_users_and_triggers_fail_doctor_and_restore": BACKUP,

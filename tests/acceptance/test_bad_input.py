@@ -379,13 +379,9 @@ def test_interrupted_command_has_done_all_or_nothing(company: Company) -> None:
 
 def wait_until_it_has_the_database_open(process: subprocess.Popen[bytes], company: Company) -> None:
     """Return when the process has opened the file or a session of the database, or has ended."""
-    database = company.home / "popug.db"
-    sessions = "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND application_name = 'popug'"
-    while company.database_server and process.poll() is None:
-        if company.database_server.execute(sessions, company.database):
-            return
+    file = company.store.file.resolve()
     descriptors = Path(f"/proc/{process.pid}/fd")
-    while process.poll() is None:
+    while process.poll() is None and not company.store.is_in_use():
         with suppress(OSError):  # a descriptor, or the process itself, has just gone
-            if any(link.readlink() == database.resolve() for link in descriptors.iterdir()):
+            if any(link.readlink() == file for link in descriptors.iterdir()):
                 return

@@ -18,8 +18,8 @@ def log_in(company: Company, session: Path, password: str = PASSWORD) -> Result:
 def lock_out(company: Company) -> None:
     """Store what many guesses of others leave; to make them takes minutes, because each one has to wait."""
     until = (datetime.now(UTC) + timedelta(minutes=10)).isoformat().replace("+00:00", "Z")
-    company.sql("DELETE FROM identity_throttle WHERE username = 'kesha'")
-    company.sql("INSERT INTO identity_throttle VALUES ('kesha', 15, ?)", until)
+    company.store.run("DELETE FROM identity_throttle WHERE username = 'kesha'")
+    company.store.run("INSERT INTO identity_throttle VALUES ('kesha', 15, ?)", until)
 
 
 def test_user_logs_in_during_guesses_by_others(company: Company, folder: Path) -> None:

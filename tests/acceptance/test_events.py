@@ -1,7 +1,6 @@
 """The log and its consumers through the command line: failures, odd rows, dead letters, traces, replays."""
 
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,6 @@ CREATE_RAISE = (
 )
 
 
-def database(company: Company) -> sqlite3.Connection:
-    return sqlite3.connect(company.home / "popug.db", isolation_level=None)
-
-
 def append(company: Company, type_: str, subject: str, data: Any, event_id: str = "from-outside") -> None:
     """Append a row that has nothing but an envelope, as events.md allows."""
     envelope = {
@@ -36,30 +31,29 @@ def append(company: Company, type_: str, subject: str, data: Any, event_id: str 
         "time": "2026-03-02T09:00:00Z",
         "data": data,
     }
-    with database(company) as log:
-        log.execute("INSERT INTO bus_log (envelope) VALUES (?)", (json.dumps(envelope),))
+    company.store.run("INSERT INTO bus_log (envelope) VALUES (?)", json.dumps(envelope))
 
 
 def break_consumer(company: Company, module: str) -> list[str]:
     """Make every insert into the module's tables fail. Return the triggers to drop afterwards."""
     tables, action, on = SELECT_TABLES, "BEGIN SELECT RAISE(ABORT, 'out of order'); END", ""
-    if company.database_server:
-        company.sql(CREATE_RAISE)
+    if company.store.server:
+        company.store.run(CREATE_RAISE)
         tables, action, on = SELECT_POSTGRES_TABLES, "EXECUTE FUNCTION out_of_order()", " ON {}"
     triggers = []
-    for (name,) in company.sql(tables, f"{module}_%"):
+    for (name,) in company.store.run(tables, f"{module}_%"):
         for act in ("INSERT", "UPDATE"):
             trigger = f"broken_{act}_{name}"
-            company.sql(f"CREATE TRIGGER {trigger} BEFORE {act} ON {name} {action}")
+            company.store.run(f"CREATE TRIGGER {trigger} BEFORE {act} ON {name} {action}")
             triggers.append(trigger + on.format(name))
     return triggers
 
 
 def mend_consumer(company: Company, triggers: list[str]) -> None:
     for trigger in triggers:
-        company.sql(f"DROP TRIGGER {trigger}")
-    if company.database_server:
-        company.sql("DROP FUNCTION out_of_order")
+        company.store.run(f"DROP TRIGGER {trigger}")
+    if company.store.server:
+        company.store.run("DROP FUNCTION out_of_order")
 
 
 def consumer(company: Company, name: str) -> dict[str, Any]:
@@ -159,10 +153,9 @@ def test_event_of_unknown_type_is_skipped_and_counted(lone: Company, type_: str)
 
 def test_hole_in_the_log_and_a_cursor_beyond_it_are_named(lone: Company) -> None:
     lone.add_task("ada", "Feed the cage")
-    with database(lone) as db:
-        db.execute("UPDATE bus_cursors SET position = 5000 WHERE consumer = 'mail'")
-        db.execute("DROP TRIGGER bus_log_no_delete")
-        db.execute("DELETE FROM bus_log WHERE sequence = 2")
+    lone.store.edit(
+        "UPDATE bus_cursors SET position = 5000 WHERE consumer = 'mail'", "DELETE FROM bus_log WHERE sequence = 2"
+    )
     problems = " ".join(lone.ask("ada", "events", "status")["problems"])
     assert "hole at 2" in problems
     assert "mail is at 5000" in problems
@@ -233,7 +226,7 @@ def test_trace_leads_from_the_command_to_the_mail(lone: Company) -> None:
 
 def test_8_altered_read_model_is_found_and_rebuilt(lone: Company) -> None:
     lone.add_task("ada", "Feed the cage")
-    lone.sql("UPDATE analytics_people SET balance_cents = balance_cents + 1")
+    lone.store.run("UPDATE analytics_people SET balance_cents = balance_cents + 1")
     verify = lone.run("events", "replay", "--verify", as_user="ada")
     assert verify.code == 7
     assert [each["table"] for each in verify.json["differences"]] == ["analytics_people"]

@@ -9,24 +9,6 @@ from typing import Any
 from tests.support.installed_company import Company
 
 
-def in_the_shell(company: Company, *statements: str) -> None:
-    """Edit the database as the shell of sqlite3 or psql would, past every trigger."""
-    if company.database_server:
-        with company.database_server.session(company.database) as session:
-            session.execute("SET session_replication_role = replica")
-            for statement in statements:
-                session.execute(statement.encode())
-        return
-    with closing(sqlite3.connect(company.home / "popug.db", isolation_level=None)) as database:
-        triggers = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        for name, _ in triggers:
-            database.execute(f"DROP TRIGGER {name}")
-        for statement in statements:
-            database.execute(statement)
-        for _, trigger in triggers:
-            database.execute(trigger)
-
-
 def copied(company: Company, folder: Path) -> Path:
     """Copy the database and the files next to it, as a user would while no command runs; return the database."""
     folder.mkdir()
@@ -73,7 +55,7 @@ def test_verify_finds_an_edited_entry_and_an_unknown_head(earned: Company) -> No
     assert earned.run("ledger", "verify", "--head", proof["head"]).ok()["head"] != proof["head"]
     unknown = earned.run("ledger", "verify", "--head", "0" * 63 + "1")
     assert (unknown.code, unknown.json["ok"]) == (7, False)
-    in_the_shell(earned, "UPDATE billing_entries SET amount_cents = amount_cents + 100 WHERE position = 3")
+    earned.store.edit("UPDATE billing_entries SET amount_cents = amount_cents + 100 WHERE position = 3")
     edited, doctor = earned.run("ledger", "verify"), earned.run("doctor")
     assert (edited.code, doctor.code) == (7, 7)
     assert "entry" in edited.json["first_wrong"]
@@ -149,7 +131,7 @@ def test_restore_names_settings_and_keeps_those_of_mail(earned: Company, folder:
 
 
 def test_changed_users_and_triggers_fail_doctor_and_restore(earned: Company, folder: Path) -> None:
-    in_the_shell(earned, "UPDATE identity_users SET password_hash = NULL WHERE username = 'kesha'")
+    earned.store.edit("UPDATE identity_users SET password_hash = NULL WHERE username = 'kesha'")
     with closing(sqlite3.connect(earned.home / "popug.db", isolation_level=None)) as database:
         database.execute(
             "CREATE TRIGGER stay AFTER UPDATE OF revoked_at ON identity_tokens WHEN NEW.revoked_at IS NOT NULL"

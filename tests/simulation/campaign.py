@@ -128,5 +128,4 @@ def _move_in(shop: Path) -> None:
 
 def _live(order: Order) -> tuple[Order, Verdict]:
     os.environ.pop("POPUG_HOME", None)
-    os.environ.pop("POPUG_DATABASE", None)
     return order, run(order.plan(), _shop[0])

@@ -4,13 +4,11 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from email import policy
@@ -21,8 +19,8 @@ from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from tests.support.installed_server import Residence
-from tests.support.postgres import clock
-from tests.support.postgres.server import OWNER, PostgresServer
+from tests.support.postgres.company_database import CompanyDatabase
+from tests.support.postgres.server import PostgresServer
 
 Json = dict[str, Any]
 
@@ -106,7 +104,7 @@ class Company:
         self.home = folder / "home"
         self.session = folder / "session.json"
         self.zone = zone or midday_zone()
-        self.database = ""
+        self.store = CompanyDatabase(self.home, self.database_server)
         self.residence = Residence(self.home, folder / "server.log")
         self.served.append(self)
         self.people: list[str] = []
@@ -155,32 +153,22 @@ class Company:
             "POPUG_IDENTITY_ARGON2_TIME_COST": "1",
             "POPUG_IDENTITY_ARGON2_MEMORY_KIB": "8192",
         }
-        if self.database_server:
-            built["POPUG_DATABASE"] = self.database_url()
+        built |= self.store.environment(self._clock_offset)
         if self._clock_offset:
             built["PYTHONPATH"] = str(self._clock_folder())
             built["ACCEPTANCE_CLOCK_OFFSET_SECONDS"] = str(self._clock_offset.total_seconds())
-            built |= clock.environment(self._clock_offset) if self.database_server else {}
         if as_user is not None:
             built["POPUG_TOKEN"] = self.token(as_user)
         return built | dict(env or {})
 
-    def database_url(self) -> str:
-        """Return the URL of the company's database on the server, which is empty at first."""
-        assert self.database_server is not None
-        with self._lock:
-            if not self.database:
-                self.database = self.database_server.create_database()
-                clock.install(self.database_server, self.database)
-        return self.database_server.url(self.database)
+    @property
+    def database(self) -> str:
+        """Return the name of the company's database on the server, or an empty text."""
+        return self.store.name
 
-    def sql(self, statement: str, *values: Any) -> list[Any]:
-        """Run a statement on the database, in a transaction of its own; return its rows. ``?`` stands for a value."""
-        if self.database_server and self.database:
-            translated = statement.replace("?", "%s")
-            return self.database_server.execute(translated, *values, database=self.database, role=OWNER)
-        with closing(sqlite3.connect(self.home / "popug.db", isolation_level=None)) as database:
-            return database.execute(statement, values).fetchall()
+    def database_url(self) -> str:
+        """Return the URL of the company's database on the server."""
+        return self.store.url()
 
     def run(
         self,
@@ -332,8 +320,7 @@ class Company:
         copy = type(self)(folder, self.zone)
         self.residence.end()
         shutil.copytree(self.home, copy.home)
-        if self.database_server and self.database:
-            copy.database = self.database_server.create_database(template=self.database)
+        copy.store.copy_from(self.store)
         copy.people = list(self.people)
         copy.answer_of_init = self.answer_of_init
         copy._clock_offset = self._clock_offset
@@ -343,9 +330,7 @@ class Company:
     def end(self) -> None:
         """End the server of the home, and drop the database."""
         self.residence.end()
-        if self.database_server and self.database:
-            self.database_server.drop_database(self.database)
-            self.database = ""
+        self.store.drop()
 
     def _clock_folder(self) -> Path:
         """Write the folder whose `sitecustomize` shifts the clock of a Python process that starts with it."""

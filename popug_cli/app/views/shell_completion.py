@@ -5,6 +5,7 @@ verified: a user who can run this can read the file anyway. A server verifies th
 PostgreSQL is asked by queries.
 """
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +16,7 @@ from popug_cli.identity import shell_completion as people
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.settings import read_settings
 from popug_cli.messages.base import Role
-from popug_cli.storage.database_choice import chosen_url
 from popug_cli.storage.read_only import ReadError, ReadOnlyDatabase, open_read_only
 from popug_cli.tasks import shell_completion as tasks
 from popug_cli.tasks.shell_completion import CompletionItems
@@ -48,6 +47,11 @@ def from_database(home: Home, token: str, kind: str, start: str) -> CompletionIt
 
 def is_on_server(home: Home) -> bool:
     """Return whether the company is on PostgreSQL, or may be: a file that is left in its home is out of date."""
+    if not os.environ.get("POPUG_DATABASE") and not home.config.exists():
+        return False
+    from popug_cli.kernel.settings import read_settings  # most homes need neither
+    from popug_cli.storage.database_choice import chosen_url
+
     try:
         return bool(chosen_url(home, read_settings(home.config)))
     except (PopugError, OSError):

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from popug_cli.app import handlers
 from popug_cli.billing.days import open_business_date
+from popug_cli.messages.base import DECLARATIONS
 from popug_cli.messages.principal import Principal
 from popug_cli.messages.tasks import AddTask, ChangedTask, CompleteTask, GetTask
-from popug_cli.tasks import commands
 from popug_cli.tasks.queries import get_task
 
 if TYPE_CHECKING:
@@ -17,17 +18,17 @@ if TYPE_CHECKING:
 
 def add_task(backend: "LocalBackend", message: AddTask, principal: Principal) -> ChangedTask:
     """Create a task and charge its fee; raise the errors of ``tasks.commands.add_task``."""
-    query = backend.write_and_catch_up(message, principal, partial(commands.add_task, message))
-    return _answer(backend, query, principal)
+    return _perform(backend, message, principal)
 
 
 def complete_task(backend: "LocalBackend", message: CompleteTask, principal: Principal) -> ChangedTask:
     """Complete a task and credit its reward; raise the errors of ``tasks.commands.complete_task``."""
-    query = backend.write_and_catch_up(message, principal, partial(commands.complete_task, message))
-    return _answer(backend, query, principal)
+    return _perform(backend, message, principal)
 
 
-def _answer(backend: "LocalBackend", query: GetTask, principal: Principal) -> ChangedTask:
+def _perform(backend: "LocalBackend", message: AddTask | CompleteTask, principal: Principal) -> ChangedTask:
+    change = handlers.module_function(DECLARATIONS[type(message)])
+    query = backend.write_and_catch_up(message, principal, partial(change, message))
     return backend.rerun(partial(_read_answer, backend, query, principal))
 
 

@@ -2,13 +2,12 @@
 
 from contextlib import closing
 from dataclasses import replace
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from popug_cli import bootstrap
 from popug_cli.app.workflows.backup import verify
 from popug_cli.bus.context import Context
-from popug_cli.bus.log import ENVELOPE, Log
+from popug_cli.bus.log import Log
 from popug_cli.identity import keys, published_keys
 from popug_cli.kernel.errors import Conflict, IntegrityViolation
 from popug_cli.kernel.settings import DATABASE_URL, read_settings
@@ -18,9 +17,6 @@ from popug_cli.messages.principal import Principal
 from popug_cli.platform import files
 from popug_cli.storage import temporary_home
 from popug_cli.storage.postgres import require_driver
-
-SELECT_EVENTS = f"SELECT sequence, {ENVELOPE} FROM bus_log ORDER BY sequence"
-SELECT_LINKS = "SELECT last_sequence, first_sequence, hash FROM bus_links ORDER BY last_sequence"
 
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
@@ -105,15 +101,14 @@ def _check_head(context: Context, head: str | None, place: str) -> None:
 
 def _check_logs_equal(context: Context, copy: Context, address: str) -> None:
     """Compare every event and every link of the hash chain with those of the copy; raise ``integrity``."""
-    for statement in (SELECT_EVENTS, SELECT_LINKS):
-        rows = zip_longest(context.connection.stream(statement), copy.connection.stream(statement))
-        for row, copied in rows:
-            if row != copied:
-                raise IntegrityViolation(
-                    "integrity",
-                    f"The copy in {address} differs from its source at {(row or copied)[0]}, so nothing was kept.",
-                    hint="Run `popug doctor` on the source, then try again.",
-                )
+    from popug_cli.storage.postgres import copying
+
+    if (position := copying.first_difference(context.connection, copy.connection)) is not None:
+        raise IntegrityViolation(
+            "integrity",
+            f"The copy in {address} differs from its source at {position}, so nothing was kept.",
+            hint="Run `popug doctor` on the source, then try again.",
+        )
 
 
 def _answer(context: Context, target: str) -> DatabaseCopied:

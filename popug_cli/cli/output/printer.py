@@ -10,7 +10,7 @@ import msgspec
 
 from popug_cli.cli.output.blocks import Block, Heading, Hint, Panel, Table
 from popug_cli.kernel.errors import PopugError
-from popug_cli.kernel.text import escape_hidden, escape_hidden_json
+from popug_cli.kernel.text import escape_hidden, escape_hidden_json, mask_passwords
 
 DIM, BOLD, NORMAL = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 MIN_SHRUNK_WIDTH, MIN_COMFORTABLE_WIDTH = 12, 26
@@ -79,11 +79,11 @@ class Printer(msgspec.Struct):
 
     def warn(self, sentence: str) -> None:
         """Print a warning to stderr."""
-        self._write_aside(_wrap(f"warning: {escape_hidden(sentence)}", self.err) + "\n")
+        self._write_aside(_wrap(f"warning: {escape_hidden(mask_passwords(sentence))}", self.err) + "\n")
 
     def traceback(self, report: str) -> None:
         """Print the lines of a traceback to stderr."""
-        self.err.write(escape_hidden(report, keep="\n"))
+        self.err.write(escape_hidden(mask_passwords(report), keep="\n"))
 
     def remark(self, sentence: str) -> None:
         """Print a remark to stderr."""
@@ -105,14 +105,18 @@ class Printer(msgspec.Struct):
         self.err.flush()
 
     def error(self, error: PopugError, *, as_json: bool) -> None:
-        """Print an error and its hint."""
+        """Print an error and its hint; a message that quotes the command line shows no password of a database."""
+        message, hint = mask_passwords(error.message), mask_passwords(error.hint)
         if as_json:
-            body = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
+            details = {
+                key: mask_passwords(value) if isinstance(value, str) else value for key, value in error.details.items()
+            }
+            body = {"code": error.code, "message": message, "hint": hint, "details": details}
             self.err.write(to_json({"error": body}, only_ascii=not _supports_unicode(self.err)) + "\n")
             return
-        self.err.write(_wrap(f"error: {escape_hidden(error.message)}", self.err) + "\n")
-        if error.hint:
-            self.err.write(_wrap(f"  {escape_hidden(error.hint)}", self.err) + "\n")
+        self.err.write(_wrap(f"error: {escape_hidden(message)}", self.err) + "\n")
+        if hint:
+            self.err.write(_wrap(f"  {escape_hidden(hint)}", self.err) + "\n")
 
     def _write_plain(self, block: Table | Hint | Heading | Panel) -> None:
         from popug_cli.cli.output.plain_text import lines

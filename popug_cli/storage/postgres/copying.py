@@ -6,7 +6,7 @@ The columns that SQLite computes from an envelope are stored on PostgreSQL.
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 
 from popug_cli.kernel.progress import Progress
@@ -16,6 +16,8 @@ from popug_cli.storage.schema import statements_of
 CHUNK_ROWS = 10_000
 FIRST_TABLES = ("alembic_version", "identity_users", "tasks_people", "tasks_tasks", "billing_accounts", "billing_tasks")
 LAST_TABLES = ("billing_days",)  # a closed day refuses what is copied later
+SELECT_EVENTS = "SELECT sequence, CAST(envelope AS BLOB) FROM bus_log ORDER BY sequence"
+SELECT_LINKS = "SELECT last_sequence, first_sequence, hash FROM bus_links ORDER BY last_sequence"
 FILE_PRAGMAS = ("page_size=8192", "journal_mode=OFF", "synchronous=OFF")
 SEGMENT_TRIGGER = "ALTER TABLE billing_entries {} TRIGGER billing_entries_segment"
 SET_NEXT_ID = (
@@ -61,6 +63,15 @@ def from_file(source: Connection, target: Connection, progress: Progress) -> Non
             target.insert_many(insert, chunk)
     target.execute(SEGMENT_TRIGGER.format("ENABLE"))
     target.select(SET_NEXT_ID)
+
+
+def first_difference(source: Connection, target: Connection) -> int | None:
+    """Return the position at which the events or the links of the hash chain differ, or None if all are equal."""
+    for statement in (SELECT_EVENTS, SELECT_LINKS):
+        for row, copied in zip_longest(source.stream(statement), target.stream(statement)):
+            if row != copied:
+                return int((row or copied)[0])
+    return None
 
 
 def _tables(connection: Connection | sqlite3.Connection) -> list[str]:

@@ -107,7 +107,7 @@ def unavailable(address: str, reason: str) -> Unavailable:
     """Return the error for a server that cannot be reached or refuses the connection."""
     return Unavailable(
         "database_unavailable",
-        f"{_capitalized(address)} cannot be used: {reason}.",
+        f"{capitalized(address)} cannot be used: {reason}.",
         hint="Check that the server runs, and the host, role and password in the database's URL.",
     )
 
@@ -116,7 +116,7 @@ def damaged(address: str, reason: str) -> IntegrityViolation:
     """Return the error for a database that is not a sound popug database."""
     return IntegrityViolation(
         "corrupt_database",
-        f"{_capitalized(address)} is damaged or is not a popug database: {reason}.",
+        f"{capitalized(address)} is damaged or is not a popug database: {reason}.",
         hint="Run `popug doctor`, or restore the database with PostgreSQL's own tools.",
     )
 
@@ -125,7 +125,7 @@ def foreign(address: str) -> IntegrityViolation:
     """Return the error for a database that another program uses."""
     return IntegrityViolation(
         "corrupt_database",
-        f"{_capitalized(address)} is not a popug database: it contains tables of another program. Nothing was changed.",
+        f"{capitalized(address)} is not a popug database: it contains tables of another program. Nothing was changed.",
         hint="Name an empty database, which `createdb NAME` makes.",
     )
 
@@ -136,7 +136,8 @@ def first_line(error: BaseException) -> str:
     return lines[0].removesuffix(".")
 
 
-def _capitalized(address: str) -> str:
+def capitalized(address: str) -> str:
+    """Return an address for the beginning of a sentence."""
     return address[:1].upper() + address[1:]
 
 
@@ -145,22 +146,22 @@ def _disk_full(address: str, _: str) -> Unavailable:
 
 
 def _read_only(address: str, _: str) -> Unavailable:
-    sentence = f"{_capitalized(address)} is read-only: it is a standby, or a setting says so. Nothing was changed."
+    sentence = f"{capitalized(address)} is read-only: it is a standby, or a setting says so. Nothing was changed."
     return Unavailable("read_only", sentence, hint="Name the primary, or all hosts, in the database's URL.")
 
 
 def _io_error(address: str, reason: str) -> Unavailable:
-    return Unavailable("io_error", f"{_capitalized(address)}: {reason}.", hint="Check its disk.")
+    return Unavailable("io_error", f"{capitalized(address)}: {reason}.", hint="Check its disk.")
 
 
 def _no_permission(address: str, reason: str) -> Unavailable:
     hint = "Grant it as the chapter PostgreSQL of OPERATING.md says, or use another role."
-    return Unavailable("database_unavailable", f"{_capitalized(address)} refused: {reason}.", hint=hint)
+    return Unavailable("database_unavailable", f"{capitalized(address)} refused: {reason}.", hint=hint)
 
 
 def no_schema(address: str, _: str = "") -> Unavailable:
     """Return the error for a role that may use no schema of the database."""
-    sentence = f"{_capitalized(address)} has no schema that this role may use."
+    sentence = f"{capitalized(address)} has no schema that this role may use."
     hint = "Grant USAGE on the schema of popug's tables, or name it in the role's search_path."
     return Unavailable("database_unavailable", sentence, hint=hint)
 

@@ -50,7 +50,7 @@ def migrate(url: str, role: str | None = None) -> tuple[str | None, str]:
     """Apply the missing migrations in one transaction, and return the version before and after.
 
     ``role`` is a role that gets the rights that popug needs; it owns no table. Raise ``newer_database``,
-    ``corrupt_database``, ``role_not_found``, ``usage`` or ``database_unavailable``.
+    ``older_database``, ``corrupt_database``, ``role_not_found``, ``usage`` or ``database_unavailable``.
     """
     with errors.translate_errors(address_of(url)), _session(url) as driver, driver.transaction():
         driver.execute("SELECT pg_advisory_xact_lock(hashtext('popug migrations'))")
@@ -58,7 +58,7 @@ def migrate(url: str, role: str | None = None) -> tuple[str | None, str]:
         if version is not None and version > NEWEST:
             raise newer(address_of(url), version)
         if version != NEWEST:
-            _apply(driver, version)
+            _apply(driver, version, address_of(url))
         if role is not None:
             _grant(driver, role)
     return version, NEWEST
@@ -68,7 +68,8 @@ def newer(address: str, version: str) -> IntegrityViolation:
     """Return the error for a database that a newer popug has migrated."""
     return IntegrityViolation(
         "newer_database",
-        f"{address} was written by a newer popug (its version is {version}, this program knows {NEWEST}).",
+        f"{errors.capitalized(address)} was written by a newer popug (its version is {version}, this program knows"
+        f" {NEWEST}).",
         hint="Install the newer popug, then start this process again; nothing was changed.",
         details={"found": version, "known": NEWEST},
     )
@@ -80,7 +81,8 @@ def _require_newest(address: str, version: str) -> None:
     if version < NEWEST:
         raise Conflict(
             "older_database",
-            f"{address} was written by an older popug (its version is {version}, this program needs {NEWEST}).",
+            f"{errors.capitalized(address)} was written by an older popug (its version is {version}, this program needs"
+            f" {NEWEST}).",
             hint="Run `popug database migrate` with the URL of the role that owns the tables.",
             details={"found": version, "needed": NEWEST},
         )
@@ -110,9 +112,18 @@ def _version(driver: "Driver", address: str) -> str | None:
     return str(row[0])
 
 
-def _apply(driver: "Driver", version: str | None) -> None:
+def _apply(driver: "Driver", version: str | None, address: str) -> None:
     """Run the migrations after ``version``, and record the newest; only the role that owns the tables may."""
-    for file in sorted(MIGRATIONS.glob("[0-9]*.sql")):
+    files = sorted(MIGRATIONS.glob("[0-9]*.sql"))
+    if version is not None and version < files[0].stem:  # the first file creates all tables
+        raise Conflict(
+            "older_database",
+            f"{errors.capitalized(address)} has version {version}, which this program cannot upgrade.",
+            hint="With the popug that wrote it, run `popug database copy --from URL`; copy that home into an empty"
+            " database with this one.",
+            details={"found": version, "needed": NEWEST},
+        )
+    for file in files:
         if version is None or file.stem > version:
             driver.execute(file.read_bytes())
     driver.execute("DELETE FROM alembic_version WHERE version_num <> %s", (NEWEST,))

@@ -29,7 +29,8 @@ SESSION_SETTINGS = (
 
 # The write lock is a row. Its new version counts the write transactions, and a replica shows how many it has.
 BEGIN_AND_LOCK = (
-    b"BEGIN; UPDATE bus_head SET changes_count = changes_count + 1 WHERE id = 1 RETURNING changes_count;"
+    b"BEGIN ISOLATION LEVEL READ COMMITTED;"
+    b" UPDATE bus_head SET changes_count = changes_count + 1 WHERE id = 1 RETURNING changes_count;"
     b" SELECT version_num FROM alembic_version"
 )
 BEGIN_READ_ONLY = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT changes_count FROM bus_head"

@@ -42,8 +42,8 @@ def with_other_sum_of_a_day(file: Path) -> None:
     _edit(file, "UPDATE billing_account_days SET fees_cents = fees_cents + 1")
 
 
-def with_other_debit(file: Path) -> None:
-    _edit(file, "UPDATE billing_entries SET debit_account = 'payouts' WHERE kind = 'reward'")
+def with_other_amount(file: Path) -> None:
+    _edit(file, "UPDATE billing_entries SET amount_cents = amount_cents + 100 WHERE kind = 'reward'")
 
 
 def with_entry_before_the_first(file: Path) -> None:
@@ -83,7 +83,7 @@ def _edit(file: Path, statement: str) -> None:
         with_other_assignee,
         with_unreadable_envelope,
         with_other_sum_of_a_day,
-        with_other_debit,
+        with_other_amount,
         with_entry_before_the_first,
         with_entry_at_the_last_position,
         without_counts_of_draws,
@@ -111,7 +111,6 @@ def test_large_company_has_the_same_health(
     ("damage", "failed"),
     [
         (with_other_sum_of_a_day, {"balances_by_day_equal_entries"}),
-        (with_other_debit, {"database", "entries_match_events", "balances_equal_entries"}),
         (without_counts_of_draws, {"draws_reproducible"}),
         (with_other_income, {"income_sources_agree", "read_models_match_replay"}),
     ],

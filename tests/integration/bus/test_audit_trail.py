@@ -39,7 +39,7 @@ from tests.support.identity_company import CHEAP, People
 for found in iter_modules(messages.__path__):
     import_module(f"{messages.__name__}.{found.name}")
 
-ELSEWHERE = {"BackUp", "Restore", "CopyDatabase", "RunDue", "RunHooks", "RetryHook"}
+ELSEWHERE = {"BackUp", "Restore", "CopyDatabase", "MigrateDatabase", "RunDue", "RunHooks", "RetryHook"}
 # backup, restore, copies of the database, the scheduler's close, and hooks have their own tests
 POISON = '{"id": "bad-%d", "type": "popug.identity.user_registered.v1", "subject": "bad-%d", "time": "x", "data": {}}'
 

@@ -29,7 +29,12 @@ from tests.support.company import PASSWORD, InProcess, SetClock
 from tests.support.identity_company import CHEAP
 
 CHANGES = {each.command_line for each in declarations() if each.is_command} - {"mail send"}
-EXAMPLES = [(words, line) for words, each in surface().commands.items() for line, _ in each.examples]
+EXAMPLES = [  # those of ``database`` need a PostgreSQL server: tests/integration/postgres has them
+    (words, line)
+    for words, each in surface().commands.items()
+    for line, _ in each.examples
+    if not words.startswith("database ")
+]
 LASTING = {"popug scheduler", "popug events follow", "popug serve", "popug dashboard"}
 IDS = {
     "SHUFFLE_ID": "SELECT shuffle_id FROM tasks_shuffles",

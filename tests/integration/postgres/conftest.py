@@ -10,8 +10,6 @@ from tests.support.postgres.programs import require_postgres
 from tests.support.postgres.replicated import ReplicatedCompany, ServerPair
 from tests.support.postgres.server import PostgresServer
 
-pytest.register_assert_rewrite("tests.support.installed_company")
-
 
 @pytest.fixture(scope="session")
 def on_postgres(postgres: PostgresServer) -> type[Company]:

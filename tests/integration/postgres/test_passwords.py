@@ -156,3 +156,28 @@ def test_restored_backup_never_names_a_database(tmp_path: Path, secret_url: str)
     assert os.environ.get("POPUG_DATABASE") is None
     assert json.loads(done.stderr)["error"]["message"]
     assert SUPERUSER not in done.stderr
+
+
+MISTYPED = [
+    ("config", "set", "database.url", "=", "{}"),
+    ("config", "set", "database.url={}"),
+    ("config", "set", "{}", "x"),
+    ("database", "copy", "{}"),
+    ("database", "migrate", "{}"),
+    ("serve", "--databse={}"),
+    ("--home", "{}", "whoami"),
+    ("--server", "{}", "whoami"),
+    ("task", "show", "{}"),
+    ("{}",),
+]
+
+
+@pytest.mark.parametrize("words", MISTYPED, ids=" ".join)
+def test_mistyped_command_shows_no_password(words: tuple[str, ...], tmp_path: Path) -> None:
+    company = Company(tmp_path)
+    for url in (f"postgresql://ada:{SECRET}@h/d", f"postgresql://ada@h/d?sslmode=prefer&password={SECRET}"):
+        for as_json in (True, False):
+            line = [word.format(url) for word in words]
+            done = company.run(*line, env={"POPUG_TRACEBACK": "1"}, as_json=as_json)
+            assert done.code in {2, 3, 4, 8}, done
+            assert SECRET not in done.stdout + done.stderr

@@ -158,3 +158,14 @@ def test_scheduler_without_a_backup_closes_the_day(company: Company) -> None:
     assert done.code == 0, done
     assert "Today's backup was not taken: popug backup works on the database file" in done.stderr
     assert "pg_dump" in done.stderr
+
+
+def test_file_left_in_the_home_is_not_read(company: Company) -> None:
+    for name in ("popug.db", "popug.db-wal", "popug.db-shm"):
+        (company.home / name).write_text("this is not a database")
+    assert company.run("doctor", "--strict").ok()["ok"] is True
+    company.add_task("ada", "Feed the cage")
+    assert company.run("ledger", "verify").ok()["ok"] is True
+    company.run("scheduler", "--once").ok()
+    for name in ("popug.db", "popug.db-wal", "popug.db-shm"):
+        assert (company.home / name).read_text() == "this is not a database"

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from popug_cli.cli.context import CommandContext, command, group_command
-from popug_cli.cli.install import schedule_units
+from popug_cli.cli.install import database_variable, schedule_units
 from popug_cli.cli.output.blocks import Hint
 from popug_cli.cli.output.log_output import log_to_stderr
 from popug_cli.kernel.calendar import Calendar
@@ -98,7 +98,8 @@ def install(
     if write:
         plan.write()
     context.screen.show(
-        plan.answer(written=write), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints(written=write))]
+        plan.answer(written=write),
+        lambda: [*plan.texts(), *(Hint(hint) for hint in (*plan.hints(written=write), *database_variable.hints()))],
     )
 
 

@@ -12,7 +12,7 @@ import typer
 
 from popug_cli import __version__
 from popug_cli.cli.context import CommandContext, command, group_command
-from popug_cli.cli.install import server_unit
+from popug_cli.cli.install import database_variable, server_unit
 from popug_cli.cli.output.blocks import Hint
 from popug_cli.cli.output.log_output import log_to_stderr
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, Unavailable
@@ -108,7 +108,9 @@ def install(
             "usage", "Give --systemd; nothing else is supported yet.", hint="Run `popug serve install --systemd`."
         )
     plan = server_unit.plan(context.home, socket or server_unit.DEFAULT_SOCKET, group or server_unit.DEFAULT_GROUP)
-    context.screen.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
+    context.screen.show(
+        plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in (*plan.hints(), *database_variable.hints()))]
+    )
 
 
 def _use_database(context: CommandContext, url: str) -> None:
@@ -116,7 +118,7 @@ def _use_database(context: CommandContext, url: str) -> None:
     if not url.strip():
         hint = "Write it as postgresql://USER@HOST:PORT/DATABASE."
         raise InvalidInput("usage", "--database needs the URL of a PostgreSQL database.", hint=hint)
-    if has_password(url):
+    if has_password(url) and not context.as_json:
         context.printer.warn(
             "Other users of this machine can see the password of --database in the list of processes. Set"
             " POPUG_DATABASE instead, or write the password to ~/.pgpass."
