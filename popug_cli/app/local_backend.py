@@ -205,7 +205,7 @@ class LocalBackend:
             self.runtime.settings.require_valid()
         try:
             answer = self.rerun(partial(self._run, principal, message))
-            if "runtime" in vars(self):
+            if "runtime" in vars(self):  # some of the operator's messages need no open company
                 self.reads.finish(self.runtime, is_command=DECLARATIONS[type(message)].is_command)
             return answer
         except (Exception, KeyboardInterrupt) as error:
