@@ -55,11 +55,13 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "tests/mutation", root / "tests/mutation", ignore=shutil.ignore_patterns("test_*"))
     shutil.copy(ROOT / "pyproject.toml", root)
     shutil.copy(ROOT / "tests/conftest.py", root / "tests")
+    shutil.copytree(ROOT / "tests/support/postgres", root / "tests/support/postgres")  # the conftest imports it
     for file, content in {
         "popug_cli/__init__.py": "",
         "popug_cli/bus/__init__.py": "",
         "popug_cli/bus/sample.py": SAMPLE,
         "tests/__init__.py": "",
+        "tests/support/__init__.py": "",
         "tests/unit/test_sample.py": TESTS,
         "tests/integration/__init__.py": "",
         "tests/mutation/equivalent.toml": EQUIVALENT,

@@ -43,9 +43,9 @@ BUGS = {
             Change(
                 "bus/consumers.py",
                 "            failures += _process(consumer, rows, context.at_position(reached), process)\n"
-                "        _advance(context, consumer.name, reached)\n"
+                "        _advance(context, consumer.name, cursor, reached)\n"
                 "        skip_unrelated(context, all_consumers)\n        return failures\n",
-                "        _advance(context, consumer.name, reached)\n"
+                "        _advance(context, consumer.name, cursor, reached)\n"
                 "    with runtime.writing(ANONYMOUS) as context:\n"
                 "        return _process(consumer, rows, context.at_position(reached), process)\n",
             ),
@@ -77,8 +77,12 @@ BUGS = {
         (
             Change(
                 "bus/context.py",
-                "                yield context\n                context.events.close_link()\n",
                 "                yield context\n"
+                "                last = context.events.last_position\n"
+                "                if last >= 0:\n"
+                "                    connection.decide_commit_by(SELECT_OWN_LINK, last, context.events.close_link())\n",
+                "                yield context\n"
+                "                last = context.events.last_position\n"
                 "            with self.database.write_transaction() as (connection, on_rollback):\n"
                 "                context.events._connection = connection\n"
                 "                context.events.close_link()\n",
