@@ -30,7 +30,7 @@ def mark_done(context: Context, consumer: str, first: int, last: int) -> None:
         first, last = before[0], max(last, before[1])
     bounds = {"consumer": consumer, "first": first, "last": min(last + 1, MAX_POSITION)}
     touching_ranges = "FROM bus_inbox WHERE consumer = :consumer AND first_sequence BETWEEN :first AND :last"
-    last = max(last, *connection.column(f"DELETE {touching_ranges} RETURNING last_sequence", **bounds), last)
+    last = max([last, *connection.column(f"DELETE {touching_ranges} RETURNING last_sequence", **bounds)])
     statement = (
         "SELECT sequence FROM bus_set_aside WHERE consumer = :consumer AND sequence BETWEEN :first AND :last"
         " ORDER BY sequence"

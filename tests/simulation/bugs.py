@@ -97,6 +97,7 @@ BUGS = {
                 "            with self.runtime.writing(principal) as context:\n"
                 "                if consumer is None or is_current(context, consumer):\n"
                 "                    authorize(principal, declaration, message, context)\n"
+                "                    self.before_write(context)\n"
                 "                    self._was_caught_up = are_current(context, self.consumers)\n"
                 "                    result = handle(context)\n"
                 "                    self.on_write(context, result)\n"
@@ -150,8 +151,8 @@ BUGS = {
         (
             Change(
                 "bus/inbox.py",
-                "    return _within(ranges, [sequence for sequence, *_ in rows]) | set(dropped)\n",
-                "    return _within(ranges, [sequence for sequence, *_ in rows])\n",
+                "    return (_within(ranges, [row[0] for row in rows]) if ranges else set()) | set(dropped)\n",
+                "    return _within(ranges, [row[0] for row in rows]) if ranges else set()\n",
             ),
         ),
     ),
