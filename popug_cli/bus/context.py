@@ -159,7 +159,8 @@ class Runtime:
 
     def _context(self, connection: Connection, principal: Principal, on_rollback: ExitStack) -> Context:
         log = Log(connection)
-        position = log.last_position()
+        known = connection.log_position
+        position = log.last_position() if known is None else known
         if not connection.writes:
             self.newest.note(position, connection.change_number)
         now = self.clock.now()

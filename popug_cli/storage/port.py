@@ -57,6 +57,8 @@ class Connection(ABC):
 
     computes_columns: ClassVar[bool] = True
     """Whether the database computes the columns of ``bus_log`` that repeat fields of the envelope."""
+    log_position: int | None = None
+    """The position of the last event at the beginning of the transaction, if that is known without a query."""
     writes: bool
     """Whether its transactions write and therefore take the write lock."""
     change_number: int = 0

@@ -137,7 +137,7 @@ class PostgresDatabase(Database):
 class PostgresConnection(Connection):
     """A connection to a PostgreSQL server."""
 
-    __slots__ = ("_changed_rows", "_commit_check", "_database", "_driver", "_streams", "_version", "change_number")
+    __slots__ = ("_changed_rows", "_commit_check", "_database", "_driver", "_streams", "_version", "change_number", "log_position")
     computes_columns = False
 
     def __init__(self, database: PostgresDatabase, driver: Driver, *, writes: bool) -> None:
@@ -145,6 +145,7 @@ class PostgresConnection(Connection):
         self._driver = driver
         self.writes = writes
         self.change_number = 0
+        self.log_position: int | None = None
         self._changed_rows = 0
         self._commit_check: tuple[str, Sequence[Any]] | None = None
         self._streams = count()
@@ -279,10 +280,11 @@ class PostgresConnection(Connection):
             self._begin()
 
     def _begin(self) -> None:
-        """Begin a transaction, and read the number of the last write transaction that it sees."""
+        """Begin a transaction, and read the numbers of the last write transaction and the last event that it sees."""
         statements = BEGIN_AND_LOCK if self.writes else BEGIN_READ_ONLY
-        _, head, *others = ask(self._driver, statements, self._database.while_waiting)
+        _, head, log, *others = ask(self._driver, statements, self._database.while_waiting)
         self.change_number = int(head.get_value(0, 0) or 0) if head.ntuples else 0
+        self.log_position = int(log.get_value(0, 0) or 0)
         self._version = next(((row.get_value(0, 0) or b"").decode() for row in others if row.ntuples), None)
 
     def _commit(self) -> None:

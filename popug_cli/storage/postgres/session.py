@@ -31,9 +31,12 @@ SESSION_SETTINGS = (
 BEGIN_AND_LOCK = (
     b"BEGIN ISOLATION LEVEL READ COMMITTED;"
     b" UPDATE bus_head SET changes_count = changes_count + 1 WHERE id = 1 RETURNING changes_count;"
-    b" SELECT version_num FROM alembic_version"
+    b" SELECT max(sequence) FROM bus_log; SELECT version_num FROM alembic_version"
 )
-BEGIN_READ_ONLY = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT changes_count FROM bus_head"
+BEGIN_READ_ONLY = (
+    b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT changes_count FROM bus_head;"
+    b" SELECT max(sequence) FROM bus_log"
+)
 
 
 class WholeNumberLoader(Loader):
