@@ -80,15 +80,19 @@ def skipped_problems(context: Context, consumers: Sequence[Consumer]) -> Iterato
     """Yield a sentence for each consumer whose cursor has passed events that are not done, parked or dropped."""
     for consumer in consumers:
         types = ",".join("?" * len(consumer.types))
-        [(count, first)] = context.connection.select(
-            f"WITH gaps AS ({SELECT_INBOX_GAPS}) SELECT count(*), min(log.sequence) FROM gaps CROSS JOIN bus_log log"
-            " WHERE log.sequence BETWEEN gaps.first_sequence AND gaps.last_sequence"
+        skipped_in_gap = (
+            "FROM bus_log log WHERE log.sequence BETWEEN gaps.first_sequence AND gaps.last_sequence"
             " AND log.sequence <= (SELECT position FROM bus_cursors WHERE consumer = ?)"
             f" AND log.type IN ({types}) AND NOT EXISTS (SELECT 1 FROM bus_set_aside parked"
-            " WHERE parked.consumer = ? AND parked.sequence = log.sequence)",
-            *(BEFORE_FIRST_POSITION, consumer.name, BEFORE_FIRST_POSITION, consumer.name, consumer.name),
-            *consumer.types,
-            consumer.name,
+            " WHERE parked.consumer = ? AND parked.sequence = log.sequence)"
+        )
+        of_consumer = (consumer.name, *consumer.types, consumer.name)
+        # Subqueries, since PostgreSQL cannot estimate the size of a gap and would read the whole log for a join.
+        [(count, first)] = context.connection.select(
+            f"WITH gaps AS ({SELECT_INBOX_GAPS}) SELECT sum((SELECT count(*) {skipped_in_gap})),"
+            f" min((SELECT min(log.sequence) {skipped_in_gap})) FROM gaps WHERE first_sequence <= last_sequence",
+            *(BEFORE_FIRST_POSITION, consumer.name, BEFORE_FIRST_POSITION, consumer.name),
+            *(*of_consumer, *of_consumer),
         )
         if count:
             skipped = counted(count, "event")

@@ -137,7 +137,16 @@ class PostgresDatabase(Database):
 class PostgresConnection(Connection):
     """A connection to a PostgreSQL server."""
 
-    __slots__ = ("_changed_rows", "_commit_check", "_database", "_driver", "_streams", "_version", "change_number", "log_position")
+    __slots__ = (
+        "_changed_rows",
+        "_commit_check",
+        "_database",
+        "_driver",
+        "_streams",
+        "_version",
+        "change_number",
+        "log_position",
+    )
     computes_columns = False
 
     def __init__(self, database: PostgresDatabase, driver: Driver, *, writes: bool) -> None:
