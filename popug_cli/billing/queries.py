@@ -90,7 +90,7 @@ def get_statement(message: GetStatement, context: Context) -> Statement:
     }
     in_order = f"FROM billing_entries entry WHERE {where} ORDER BY entry.business_date, entry.position"
     bounds = page_bounds(message.limit, message.offset)
-    skipped = f"SELECT coalesce(sum(cents), 0) FROM (SELECT {sql.SIGNED} AS cents {in_order} LIMIT :offset)"
+    skipped = f"SELECT coalesce(sum(cents), 0) FROM (SELECT {sql.SIGNED} AS cents {in_order} LIMIT :offset) AS skipped"
     skipped_cents = context.connection.scalar(skipped, **values, offset=bounds["offset"]) if message.offset else 0
     rows = context.connection.records(
         f"SELECT {ENTRY_COLUMNS} FROM billing_entries entry"
@@ -114,7 +114,7 @@ def list_in_red(message: ListInRed, context: Context) -> InRed:
     rows = context.connection.records(
         f"SELECT coalesce(username, account_id) AS username, balance_cents {in_red}"
         " ORDER BY balance_cents, username LIMIT :limit",
-        limit=message.limit,
+        limit=min(message.limit, MAX_ANSWER_ROWS),
     )
     people = [msgspec.convert(row, Debtor) for row in rows]
     return InRed(people, context.connection.scalar(f"SELECT count(*) {in_red}"))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
+from popug_cli.kernel.errors import IntegrityViolation, InvalidInput, PopugError, Unavailable
 from popug_cli.storage.errors import TransactionLost, busy
 from popug_cli.storage.postgres.url import invalid_url
 
@@ -37,10 +37,21 @@ def translate_errors(address: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        translated = server_error(error, address)
+        translated = _refused_nul(error) or server_error(error, address)
         if translated is None:
             raise
         raise translated from error
+
+
+def _refused_nul(error: psycopg.Error) -> PopugError | None:
+    """Return the error for a text with NUL, which psycopg refuses to send, since PostgreSQL has no such texts."""
+    if not isinstance(error, psycopg.DataError) or error.sqlstate or "NUL (0x00)" not in str(error):
+        return None
+    return InvalidInput(
+        "invalid_text",
+        "A text contains the character NUL, which is not valid here. Nothing was changed.",
+        hint="Remove that character.",
+    )
 
 
 def environment_error(error: BaseException) -> PopugError | None:
