@@ -29,8 +29,10 @@ SQLITE_ONLY = {
     },
     "test_start_up.py": {
         "test_everyday_command_imports_only_what_it_needs": IMPORTS,
+        "test_quick_answers_load_only_what_is_named[number of a task]": IMPORTS,
         "test_task_add_loads_no_database_while_company_is_served": IMPORTS,
     },
+    "test_text_from_elsewhere.py": {"test_deleted_directory_is_named_where_it_matters": BACKUP},
 }
 
 
