@@ -80,8 +80,10 @@ def message_id_of(mail_id: str) -> str:
 
 
 def one_line(error: str) -> str:
-    """Shorten an error to one line of bounded length."""
-    return (" ".join(error.split()) or "no reason given")[:MAX_ERROR_CHARACTERS]
+    """Shorten an error to one line of bounded length, without NUL, which PostgreSQL cannot store."""
+    return (" ".join(error.replace("\0", "\N{REPLACEMENT CHARACTER}").split()) or "no reason given")[
+        :MAX_ERROR_CHARACTERS
+    ]
 
 
 def subject_of(amount_cents: int, business_date: date | str) -> str:

@@ -84,9 +84,9 @@ def test_copy_from_an_empty_database_makes_no_home(at_home: Company, url: str, t
 def test_database_stays_usable_after_a_failed_copy(at_home: Company, url: str, postgres: PostgresServer) -> None:
     at_home.run("database", "migrate", env={"POPUG_DATABASE": url}).ok()
     database = url.rpartition("/")[2]
-    postgres.execute("ALTER TABLE billing_days ADD CONSTRAINT nothing CHECK (false)", database=database, role=OWNER)
+    postgres.execute("ALTER TABLE tasks_tasks ADD CONSTRAINT nothing CHECK (false)", database=database, role=OWNER)
     assert at_home.run("database", "copy", "--to", url).code != 0
-    postgres.execute("ALTER TABLE billing_days DROP CONSTRAINT nothing", database=database, role=OWNER)
+    postgres.execute("ALTER TABLE tasks_tasks DROP CONSTRAINT nothing", database=database, role=OWNER)
     at_home.run("database", "copy", "--to", url).ok()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from popug_cli.kernel.errors import InvalidInput, NotFound, PopugError
+from popug_cli.mail.rules import one_line
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import GetStatement, ListInRed
 from popug_cli.messages.bus import ListEvents, ShowEvent
@@ -14,6 +15,7 @@ from popug_cli.messages.identity import ShowUser
 from popug_cli.messages.tasks import ListTasks
 from tests.integration.postgres.test_several_servers import Node
 from tests.support.installed_company import Company
+from tests.support.postgres.server import PostgresServer
 
 NUL = "a\0b"
 WITH_NUL: list[Message[Any]] = [
@@ -73,3 +75,10 @@ def test_doctor_does_not_speak_of_a_sqlite_file(company: Company) -> None:
     details = {check["name"]: check["detail"] for check in company.run("doctor").ok()["checks"]}
     assert "SQLite" not in " ".join(details.values())
     assert details["database"] == "every row of the company's tables could be read"
+
+
+def test_reply_of_a_mail_server_with_nul_can_be_stored(company: Company, postgres: PostgresServer) -> None:
+    error = one_line("451 try\0 later")
+    assert postgres.execute("SELECT %s::text", error, database=company.database) == [
+        ("451 try\N{REPLACEMENT CHARACTER} later",)
+    ]
