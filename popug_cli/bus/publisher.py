@@ -1,6 +1,6 @@
 """The transactional outbox: append events to the log in the transaction of the change that they describe."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -121,6 +121,25 @@ class Publisher:
             self.flush()
         return event_id
 
+    def append_received(self, origin: str, events: Sequence[tuple[int, str]]) -> None:
+        """Append events of another service, byte for byte, and mark them; they become part of the hash chain as well.
+
+        ``events`` are positions in the log of ``origin``, with the envelopes. Raise ``integrity`` if the log is full.
+        """
+        if not events:
+            return
+        self.flush()
+        if self._link_hasher is None:
+            self._start_link()
+        first = self._last_position + 1
+        self._last_position += len(events)
+        self._unwritten = [envelope.encode() for _, envelope in events]
+        self.flush()
+        self._connection.insert_many(
+            "INSERT INTO bus_received (sequence, origin, origin_position) VALUES (?, ?, ?)",
+            [(first + index, origin, position) for index, (position, _) in enumerate(events)],
+        )
+
     def flush(self) -> None:
         """Write the buffered events to the table, so that they can be read; raise ``integrity`` if the log is full."""
         if not self._unwritten:
@@ -178,14 +197,14 @@ class _RepeatedFields(msgspec.Struct):
     type: str
     id: str
     subject: str
-    actor: str
     time: str
+    actor: str | None = None
 
 
 _decode_repeated_fields = msgspec.json.Decoder(_RepeatedFields).decode
 
 
-def columns_of(envelope: str) -> tuple[str, str, str, str, str]:
+def columns_of(envelope: str) -> tuple[str, str, str, str | None, str]:
     """Return the fields of an envelope that are also columns of the log."""
     fields = _decode_repeated_fields(envelope)
     return fields.type, fields.id, fields.subject, fields.actor, fields.time

@@ -1,6 +1,7 @@
-"""The records that a relay sends for one claim, which is what one snapshot of the publisher's log says.
+"""The relay: claim the own events that the topic lacks, make their records, and advance when all are acknowledged.
 
-They depend on the claim alone. So relays that run at the same time send the same records for an event.
+The records depend on the claim alone, and the claim on the log. So relays that run at the same time send the same
+records for an event, and a relay that stops before ``advance`` sends them again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,9 +9,18 @@ from typing import NamedTuple
 
 import msgspec
 
+from popug_cli.bus.context import Context
 from popug_cli.bus.records import TopicRecord, WatermarkRecord, make_event_record, make_watermark_record
+from popug_cli.bus.stream_store import not_a_service
 
 MAX_CLAIM_EVENTS = 5_000
+IS_OWN = "NOT EXISTS (SELECT 1 FROM bus_received received WHERE received.sequence = bus_log.sequence)"
+SELECT_NEXT_OWN = f"""
+    SELECT sequence, id, envelope FROM bus_log WHERE sequence > ? AND {IS_OWN} ORDER BY sequence LIMIT ?
+"""
+SELECT_PREVIOUS_OWN = f"""
+    SELECT sequence, id FROM bus_log WHERE sequence <= ? AND {IS_OWN} ORDER BY sequence DESC LIMIT 1
+"""
 
 
 class OwnEvent(NamedTuple):
@@ -24,13 +34,14 @@ class OwnEvent(NamedTuple):
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What a relay reads in one snapshot.
 
-    ``events`` are the next own events in log order, and ``is_drained`` says that the snapshot has no more of them.
-    ``previous`` and ``previous_id`` are those of the own event before the first, 0 and empty if there is none. ``head``
-    is the position of the last event of the log, of any origin. ``includes`` is the position up to which the publisher
-    has consumed the log of each other service.
+    The topic has everything up to ``start``. ``events`` are the next own events in log order, and ``is_drained`` says
+    that the snapshot has no more of them. ``previous`` and ``previous_id`` are those of the last own event up to
+    ``start``, 0 and empty if there is none. ``head`` is the position of the last event of the log, of any origin.
+    ``includes`` is the position up to which the publisher has consumed the log of each other service.
     """
 
     log_id: str
+    start: int
     previous: int
     previous_id: str
     events: Sequence[OwnEvent]
@@ -63,3 +74,35 @@ def records_of(claim: Claim) -> list[TopicRecord]:
         includes=claim.includes if claim.end == claim.head else None,
     )
     return [*records, make_watermark_record(watermark)]
+
+
+def claim(context: Context, includes: Mapping[str, int], limit: int = MAX_CLAIM_EVENTS) -> Claim:
+    """Return what the relay has to send next, at most ``limit`` events, and store the head of the log as claimed.
+
+    The write proves that all events before the head are committed where this transaction is: on the standby as well.
+    Raise ``not_a_service``.
+    """
+    connection = context.connection
+    row = connection.select_one("SELECT log_id, position FROM bus_relay")
+    if row is None:
+        raise not_a_service("it has no log id")
+    log_id, start = row
+    head = context.log.last_position()
+    connection.execute("UPDATE bus_relay SET claimed = ?", head)
+    events = [OwnEvent(*row) for row in connection.select(SELECT_NEXT_OWN, start, limit)]
+    previous, previous_id = connection.select_one(SELECT_PREVIOUS_OWN, start) or (0, "")
+    return Claim(
+        log_id=log_id,
+        start=start,
+        previous=previous,
+        previous_id=previous_id,
+        events=events,
+        is_drained=len(events) < limit,
+        head=head,
+        includes=includes,
+    )
+
+
+def advance(context: Context, sent: Claim) -> None:
+    """Store that the topic has the records of a claim, unless the position has been set back or moved since."""
+    context.connection.execute("UPDATE bus_relay SET position = ? WHERE position = ?", sent.end, sent.start)

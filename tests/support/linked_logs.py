@@ -241,6 +241,7 @@ class LinkedLogs:
         before = [row for row in own if row.position <= after]
         return Claim(
             log_id=self.publisher.log_id,
+            start=after,
             previous=before[-1].position if before else 0,
             previous_id=before[-1].id if before else "",
             events=[OwnEvent(row.position, row.id, _envelope_of(row)) for row in following[:limit]],

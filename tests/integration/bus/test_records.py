@@ -271,7 +271,14 @@ OWN = [OwnEvent(position, f"e{position}", envelope_of(position, f"e{position}"))
 
 def claim_of(events: list[OwnEvent], *, is_drained: bool, head: int) -> Claim:
     return Claim(
-        log_id=LOG, previous=2, previous_id="e2", events=events, is_drained=is_drained, head=head, includes={"tasks": 5}
+        log_id=LOG,
+        start=3,
+        previous=2,
+        previous_id="e2",
+        events=events,
+        is_drained=is_drained,
+        head=head,
+        includes={"tasks": 5},
     )
 
 
