@@ -4,7 +4,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import TaskCompleted
 from tests.support.bus_fixture import BusFixture, registration
 from tests.support.company import SeededChance
+from tests.support.postgres.server import PostgresServer
 
 LOG = "0198f3c2-0000-7000-8000-00000000000a"
 OWN_LOG = "0198f3c2-0000-7000-8000-00000000000b"
@@ -279,6 +280,33 @@ def test_claim_is_stored(link: Link) -> None:
     assert link.identity.rows("SELECT position, claimed FROM bus_relay") == [
         {"position": claimed.start, "claimed": claimed.head}
     ]
+
+
+def test_received_events_are_stored_on_postgresql(link: Link, postgres: PostgresServer) -> None:
+    from popug_cli.storage.postgres import schema
+    from popug_cli.storage.postgres.driver import PostgresDatabase
+
+    name = postgres.create_database()
+    schema.migrate(postgres.url(name))
+    database = PostgresDatabase(postgres.url(name))
+    link.tasks.runtime = replace(link.tasks.runtime, database=database)
+    create(link.tasks, "tasks", OWN_LOG, {"identity": LOG})
+    link.identity.execute("UPDATE bus_relay SET position = 0")
+    claimed = link.send()
+    for _ in range(2):
+        link.take(offset=0)
+        state, offset = link.stream()
+        assert (state.last, state.watermark, offset) == (claimed.events[-1].position, claimed.head, len(link.topic))
+        assert state.includes == {"tasks": 1}
+    sent = [event for event in claimed.events if "user_registered" in event.envelope]
+    assert log_of(link.tasks) == [event.envelope for event in sent]
+    assert [row["id"] for row in link.tasks.rows("SELECT id FROM bus_log ORDER BY sequence")] == [e.id for e in sent]
+    with link.tasks.runtime.writing(OPERATOR) as context:
+        claimed = relay.claim(context, {})
+        relay.advance(context, claimed)
+    assert (claimed.events, claimed.end) == ([], len(sent))
+    database.close()
+    postgres.drop_database(name)
 
 
 def test_home_is_not_a_service(tmp_path: Path) -> None:
