@@ -32,10 +32,10 @@ class OwnEvent(NamedTuple):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What a relay reads in one snapshot.
+    """The own events that a relay reads in one snapshot, and their place in the log.
 
     The topic has everything up to ``start``. ``events`` are the next own events in log order, and ``is_drained`` says
-    that the snapshot has no more of them. ``previous`` and ``previous_id`` are those of the last own event up to
+    that the snapshot has no others after them. ``previous`` and ``previous_id`` are those of the last own event up to
     ``start``, 0 and empty if there is none. ``head`` is the position of the last event of the log, of any origin.
     ``includes`` is the position up to which the publisher has consumed the log of each other service.
     """

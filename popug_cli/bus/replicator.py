@@ -7,13 +7,13 @@ from popug_cli.bus import stream_store
 from popug_cli.bus.context import Context
 from popug_cli.bus.records import EventRecord, MangledRecord, Record, TopicRecord, parse_record
 from popug_cli.bus.stream_store import Stream
-from popug_cli.bus.streams import Verdict, decide
+from popug_cli.bus.streams import StreamVerdict, decide
 from popug_cli.kernel.log import LOG
 
 
 def take(
     context: Context, origin: str, records: Sequence[tuple[int, TopicRecord]], subscriptions: Collection[str]
-) -> Counter[Verdict]:
+) -> Counter[StreamVerdict]:
     """Decide on records with their offsets, append the accepted ones to the log, and store the state of the stream.
 
     ``subscriptions`` are names of events, such as ``popug.tasks.task_created``, of any version; the accepted events of
@@ -24,19 +24,23 @@ def take(
     parsed = [(offset, parse_record(record)) for offset, record in records]
     positions = [record.position for _, record in parsed if isinstance(record, EventRecord)]
     stored_ids = stream_store.stored_ids(context.connection, origin, positions)
-    verdicts: Counter[Verdict] = Counter()
+    verdicts: Counter[StreamVerdict] = Counter()
     accepted: list[tuple[int, str]] = []
     for offset, record in parsed:
         stored_id = stored_ids.get(record.position) if isinstance(record, EventRecord) else None
         verdict, state = decide(state, record, stored_id=stored_id, now=context.now)
         verdicts[verdict] += 1
         next_offset = offset + 1
-        if verdict is Verdict.ACCEPTED and isinstance(record, EventRecord) and name_of(record.type) in subscriptions:
+        if (
+            verdict is StreamVerdict.ACCEPTED
+            and isinstance(record, EventRecord)
+            and name_of(record.type) in subscriptions
+        ):
             accepted.append((record.position, record.envelope))
             stored_ids[record.position] = record.id
-        elif verdict is Verdict.IGNORED and verdicts[verdict] == 1:
+        elif verdict is StreamVerdict.IGNORED and verdicts[verdict] == 1:
             LOG.warning("Ignored the record at offset %d of %s: %s.", offset, origin, _reason_of(record))
-        elif verdict is Verdict.HISTORY_CHANGED:
+        elif verdict is StreamVerdict.HISTORY_CHANGED:
             LOG.error("The history of %s changed at offset %d; its stream takes nothing more.", origin, offset)
     context.events.append_received(origin, accepted)
     stream_store.save(context.connection, origin, Stream(state, next_offset))

@@ -21,8 +21,8 @@ from popug_cli.bus.records import EventRecord, MangledRecord, Record, WatermarkR
 MAX_GAP_SECONDS = 60
 
 
-class Verdict(StrEnum):
-    """What the receiver does with a record."""
+class StreamVerdict(StrEnum):
+    """The decision of the receiver on a record."""
 
     ACCEPTED = "accepted"
     """It is the next event: the receiver stores it, if it subscribes to its name."""
@@ -76,7 +76,7 @@ class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a receiver knows about a stream.
+    """The state of a stream at its receiver.
 
     ``log_id`` is the id of the publisher's log; only ``init`` and ``restore`` set it, never a record. ``last`` and
     ``last_id`` are the position and the id of the last accepted event, 0 and empty before the first. ``includes`` is
@@ -107,7 +107,7 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
 class Decision(NamedTuple):
     """The verdict on a record, and the state of the stream after it."""
 
-    verdict: Verdict
+    verdict: StreamVerdict
     state: StreamState
 
 
@@ -118,11 +118,11 @@ def decide(state: StreamState, record: Record, *, stored_id: str | None, now: da
     events of names without a subscription are not stored.
     """
     if state.history_change is not None:
-        return Decision(Verdict.STOPPED, state)
+        return Decision(StreamVerdict.STOPPED, state)
     if isinstance(record, MangledRecord):
-        return _replace(state, Verdict.IGNORED, mangled_count=state.mangled_count + 1)
+        return _replace(state, StreamVerdict.IGNORED, mangled_count=state.mangled_count + 1)
     if record.log_id != state.log_id:
-        return _replace(state, Verdict.IGNORED, other_log_count=state.other_log_count + 1)
+        return _replace(state, StreamVerdict.IGNORED, other_log_count=state.other_log_count + 1)
     if isinstance(record, EventRecord) and record.position <= state.last:
         return _decide_known_position(state, record, stored_id, now)
     return _decide_by_previous(state, record, now)
@@ -130,20 +130,20 @@ def decide(state: StreamState, record: Record, *, stored_id: str | None, now: da
 
 def _decide_by_previous(state: StreamState, record: EventRecord | WatermarkRecord, now: datetime) -> Decision:
     if record.previous > state.last:
-        return _replace(state, Verdict.GAP, gap_since=state.gap_since or now)
+        return _replace(state, StreamVerdict.GAP, gap_since=state.gap_since or now)
     if record.previous < state.last:
         return _decide_earlier_previous(state, record, now)
     if record.previous_id != state.last_id:
         return _history_changed(state, ChangeReason.OTHER_PREVIOUS_ID, record.previous_id, now)
     if isinstance(record, WatermarkRecord):
         return _raise_watermark(state, record)
-    return _replace(state, Verdict.ACCEPTED, last=record.position, last_id=record.id, gap_since=None)
+    return _replace(state, StreamVerdict.ACCEPTED, last=record.position, last_id=record.id, gap_since=None)
 
 
 def _decide_known_position(state: StreamState, record: EventRecord, stored_id: str | None, now: datetime) -> Decision:
     held_id = state.last_id if record.position == state.last else stored_id
     if held_id is None or held_id == record.id:
-        return Decision(Verdict.DUPLICATE, state)
+        return Decision(StreamVerdict.DUPLICATE, state)
     return _history_changed(state, ChangeReason.OTHER_ID, record.id, now, position=record.position, held_id=held_id)
 
 
@@ -153,19 +153,19 @@ def _decide_earlier_previous(state: StreamState, record: EventRecord | Watermark
     Both are at least at the position of the last event, unless it is a watermark from before that event.
     """
     if isinstance(record, WatermarkRecord) and record.position < state.last:
-        return Decision(Verdict.LATE, state)
+        return Decision(StreamVerdict.LATE, state)
     return _history_changed(state, ChangeReason.LAST_MISSING, "", now)
 
 
 def _raise_watermark(state: StreamState, record: WatermarkRecord) -> Decision:
     state = msgspec.structs.replace(state, watermark=max(state.watermark, record.position))
     if record.includes is None or record.position < state.includes_watermark:
-        return Decision(Verdict.WATERMARK, state)
+        return Decision(StreamVerdict.WATERMARK, state)
     includes = dict(record.includes)
     if record.position == state.includes_watermark:
         for service, position in state.includes.items():
             includes[service] = max(position, includes.get(service, 0))
-    return _replace(state, Verdict.WATERMARK, includes=includes, includes_watermark=record.position)
+    return _replace(state, StreamVerdict.WATERMARK, includes=includes, includes_watermark=record.position)
 
 
 def _history_changed(
@@ -185,8 +185,8 @@ def _history_changed(
         its_id=its_id,
         found_at=now,
     )
-    return _replace(state, Verdict.HISTORY_CHANGED, history_change=change)
+    return _replace(state, StreamVerdict.HISTORY_CHANGED, history_change=change)
 
 
-def _replace(state: StreamState, verdict: Verdict, **changes: object) -> Decision:
+def _replace(state: StreamState, verdict: StreamVerdict, **changes: object) -> Decision:
     return Decision(verdict, msgspec.structs.replace(state, **changes))

@@ -185,7 +185,7 @@ class ReceivedRow(SQLModel, table=True):
 
 
 class StreamRow(SQLModel, table=True):
-    """What a service has received of the log of ``origin``; see ``StreamState`` in ``streams.py``.
+    """The state of the stream of ``origin``; see ``StreamState`` in ``streams.py``.
 
     ``includes`` and ``history_change`` are JSON. ``next_offset`` is the offset in the topic of the next record.
     """

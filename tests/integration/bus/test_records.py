@@ -106,7 +106,9 @@ def test_watermark_is_parsed(
     watermark = WatermarkRecord(
         log_id=LOG, position=position, previous=previous, previous_id=previous_id, includes=includes
     )
-    assert parse_record(make_watermark_record(watermark)._replace(value=value)) == watermark
+    record = make_watermark_record(watermark)
+    assert record.value == b""
+    assert parse_record(record._replace(value=value)) == watermark
 
 
 def test_headers_of_other_programs_are_ignored() -> None:
@@ -258,10 +260,11 @@ def test_refusal_names_the_fault() -> None:
 
 
 def test_largest_event_is_a_record() -> None:
-    envelope = envelope_of(7).ljust(MAX_EVENT_BYTES - 2 * len("üü"))
+    envelope = envelope_of(7).ljust(MAX_EVENT_BYTES - len(envelope_of(7).encode()) + len(envelope_of(7)))
+    assert len(envelope.encode()) == MAX_EVENT_BYTES
     assert make_event_record(LOG, 7, envelope, previous=0, previous_id="").value == envelope.encode()
     with pytest.raises(InvalidStoredValue, match="value_too_large"):
-        make_event_record(LOG, 7, envelope_of(7).ljust(MAX_EVENT_BYTES + 1), previous=0, previous_id="")
+        make_event_record(LOG, 7, envelope + " ", previous=0, previous_id="")
 
 
 # --- claims -------------------------------------------------------------------------------------

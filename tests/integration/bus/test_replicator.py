@@ -19,7 +19,7 @@ from popug_cli.bus.records import TopicRecord
 from popug_cli.bus.relay import Claim
 from popug_cli.bus.replicator import name_of, take
 from popug_cli.bus.stream_store import origin_of
-from popug_cli.bus.streams import StreamState, Verdict
+from popug_cli.bus.streams import StreamState, StreamVerdict
 from popug_cli.kernel.errors import Conflict, IntegrityViolation
 from popug_cli.kernel.home import Home
 from popug_cli.messages.bus import DeadLetterDropped
@@ -33,7 +33,7 @@ from tests.support.postgres.server import PostgresServer
 LOG = "0198f3c2-0000-7000-8000-00000000000a"
 OWN_LOG = "0198f3c2-0000-7000-8000-00000000000b"
 REGISTERED = {"popug.identity.user_registered"}
-V = Verdict
+V = StreamVerdict
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Link:
             relay.advance(context, claimed)
         return claimed
 
-    def take(self, offset: int | None = None, names: set[str] = REGISTERED, **options: bool) -> Counter[Verdict]:
+    def take(self, offset: int | None = None, names: set[str] = REGISTERED, **options: bool) -> Counter[StreamVerdict]:
         """Take what the topic has after an offset; the stored one, unless another is given."""
         with self.tasks.runtime.writing(OPERATOR) as context:
             stored = stream_store.load(context.connection, "identity").next_offset

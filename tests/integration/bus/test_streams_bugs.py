@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from popug_cli.bus import relay, streams
-from tests.support.linked_logs import PLAIN, WITH_LOSSES, WITH_RESTORES, LinkedLogs, failures
+from tests.integration.bus.linked_logs import PLAIN, WITH_LOSSES, WITH_RESTORES, LinkedLogs, failures
 
 MAX_RUNS_PER_BUG = 3_000
 
@@ -22,9 +22,9 @@ class Bug(NamedTuple):
     found: str
 
 
-GAP = "return _replace(state, Verdict.GAP, gap_since=state.gap_since or now)"
+GAP = "return _replace(state, StreamVerdict.GAP, gap_since=state.gap_since or now)"
 ACCEPT_EVENT = (
-    "return _replace(state, Verdict.ACCEPTED, last=record.position, last_id=record.id, gap_since=None)"
+    "return _replace(state, StreamVerdict.ACCEPTED, last=record.position, last_id=record.id, gap_since=None)"
     " if isinstance(record, EventRecord) else "
 )
 WATERMARK_LAST = "return [*records, make_watermark_record(watermark)]"

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.linked_logs import PLAIN, WITH_ALL, WITH_LOSSES, WITH_RESTORES, LinkedLogs, Operation, failures
+from tests.integration.bus.linked_logs import (
+    PLAIN,
+    WITH_ALL,
+    WITH_LOSSES,
+    WITH_RESTORES,
+    LinkedLogs,
+    Operation,
+    failures,
+)
 
 RUNS = 300
 
