@@ -36,7 +36,7 @@ def explain_balance(backend: "LocalBackend", message: ExplainBalance, principal:
     Raise ``user_not_found``, or ``integrity`` if all entries fit into the explanation but do not sum to the balance.
     """
     backend.catch_up()
-    with backend.runtime.reading(principal) as context:
+    with backend.querying(principal) as context:
         account = find_account(message.username, context)
         closed = days.last_closed(context)
         base_cents = balance_at(account.account_id, closed, None, context)
@@ -56,7 +56,7 @@ def explain_income(backend: "LocalBackend", message: ExplainIncome, principal: P
     Raise ``integrity`` if all entries of a kind fit into the explanation but do not sum to its total.
     """
     backend.catch_up()
-    with backend.runtime.reading(principal) as context:
+    with backend.querying(principal) as context:
         day = message.day or context.calendar.date_of(context.now)
         days_of_company = company_days(day, day, None, context)
         figure_cents = days_of_company[0].income_cents if days_of_company else 0
@@ -74,7 +74,7 @@ def explain_task(backend: "LocalBackend", message: ExplainTask, principal: Princ
     """
     backend.catch_up()
     owner_username = None if principal.role in ACCOUNTING else principal.username
-    with backend.runtime.reading(principal) as context:
+    with backend.querying(principal) as context:
         task = get_task(GetTask(number=message.number), context)
         entries = list_task_entries(ListTaskEntries(task_id=task.task_id, username=owner_username), context).entries
         causes = CauseLookup(context)

@@ -28,6 +28,7 @@ from popug_cli.messages.company import (
     ExplainBalance,
     ExplainIncome,
     ExplainTask,
+    MigrateDatabase,
     Restore,
     SetSetting,
     ShowPermissions,
@@ -38,13 +39,17 @@ from popug_cli.messages.company import (
 from popug_cli.messages.hooks import ListHooks, RetryHook, RunHooks, TryHook
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.scheduler import RunDue, ShowSchedule
+from popug_cli.messages.tasks import AddTask, CompleteTask
 from popug_cli.messages.today import ShowToday
 
 # Paths below ``popug_cli.app`` of the composed handlers.
 HANDLER_MODULES: dict[type[Message[Any]], str] = {
+    AddTask: "workflows.changed_tasks",
     BackUp: "workflows.backup",
     CheckHealth: "views.health",
+    CompleteTask: "workflows.changed_tasks",
     CopyDatabase: "workflows.copy_database",
+    MigrateDatabase: "workflows.migrate_database",
     DropDeadLetter: "workflows.dead_letters",
     ExplainBalance: "explain",
     ExplainIncome: "explain",

@@ -1,7 +1,7 @@
 """Messages of tasks: creating, drawing, shuffling, completing."""
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -70,6 +70,15 @@ class Task(msgspec.Struct, frozen=True):
     reward_cents: int | None
     created_at: datetime
     completed_at: datetime | None
+
+
+class ChangedTask(Task, frozen=True, omit_defaults=True):
+    """A task after a command that moves money.
+
+    ``counts_for`` is the business date of money that moves now; it is left out if that is today.
+    """
+
+    counts_for: date | None = None
 
 
 class TaskPage(msgspec.Struct, frozen=True):
@@ -156,7 +165,7 @@ class TaskImportResult(ImportResult, frozen=True):
 
 
 @declare("task add", roles=EVERYONE)
-class AddTask(Command[Task], frozen=True, kw_only=True):
+class AddTask(Command[ChangedTask], frozen=True, kw_only=True):
     """Create a task and assign it at random."""
 
     title: str
@@ -164,7 +173,7 @@ class AddTask(Command[Task], frozen=True, kw_only=True):
 
 
 @declare("task complete", roles=EVERYONE)
-class CompleteTask(Command[Task], frozen=True, kw_only=True):
+class CompleteTask(Command[ChangedTask], frozen=True, kw_only=True):
     """Complete an open task that is assigned to the sender."""
 
     number: int

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def get_analytics(backend: "LocalBackend", message: GetAnalytics, principal: Principal) -> Analytics:
     """Return the figures of a date (default: today), current or as they were known at `message.as_of_time`."""
     backend.catch_up()
-    with backend.runtime.reading(principal) as context:
+    with backend.querying(principal) as context:
         if message.as_of_time is None:
             return queries.get_analytics(message, context)
         return _known_at(message, message.as_of_time, context)

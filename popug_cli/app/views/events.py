@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 def show_bus_status(backend: "LocalBackend", message: ShowBusStatus, principal: Principal) -> BusStatus:
     """Return the end of the log, the state of every consumer, unknown event types, and problems."""
     backend.catch_up()
-    with backend.runtime.reading(principal) as context:
+    with backend.querying(principal) as context:
         return bus_status(context, sorted(backend.consumers, key=lambda consumer: consumer.name))
 
 
 def list_dead_letters(backend: "LocalBackend", message: ListDeadLetters, principal: Principal) -> DeadLetters:
     """Return the dead letters and pending retries, each with the events waiting behind it and the money at stake."""
     backend.catch_up()
-    with backend.runtime.reading(principal) as context:
+    with backend.querying(principal) as context:
         parked_events = list_parked_events(context)
         letters = []
         for first in [parked for parked in parked_events if parked.state != "waiting"]:

@@ -21,7 +21,7 @@ def show_task(backend: LocalBackend, message: ShowTask, principal: Principal) ->
     """Return a task, its history, and the entries that the principal may see; raise ``task_not_found``."""
     backend.catch_up()
     owner = None if principal.role in ACCOUNTING else principal.username
-    with backend.runtime.reading(principal) as context:
+    with backend.querying(principal) as context:
         task = get_task(GetTask(number=message.number), context)
         entries = list_task_entries(ListTaskEntries(task_id=task.task_id, username=owner), context)
         return TaskDetails(task, _history(task.task_id, context), entries.entries)

@@ -42,7 +42,7 @@ class Timed(msgspec.Struct, frozen=True):
 def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal) -> Today:
     """Return the caller's day."""
     backend.catch_up()
-    with backend.runtime.reading(principal) as context:
+    with backend.querying(principal) as context:
         balance = get_balance(GetBalance(), context)
         page = list_tasks(ListTasks(assignee=principal.username, sort=TaskSort.REWARD, limit=MAX_SHOWN_TASKS), context)
         since, after = _start_of_activities(message, context)

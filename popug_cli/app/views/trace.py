@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def trace_task(backend: "LocalBackend", message: TraceTask, principal: Principal) -> Trace:
     """Return the events in log order, without ``entry_corrected``; raise ``task_not_found``."""
     task = backend.perform_as(principal, GetTask(number=message.number))
-    with backend.runtime.reading(principal) as context:
+    with backend.querying(principal) as context:
         events = context.log.by_subject(task.task_id)
         causes = list(_causes(context, events))
         chain = {
