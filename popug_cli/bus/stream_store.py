@@ -18,6 +18,7 @@ from popug_cli.kernel.stored_values import InvalidStoredValue
 from popug_cli.storage.port import Connection
 
 CHUNK_ROWS = 10_000
+CHUNK_POSITIONS = 500
 SELECT_STREAM = (
     "SELECT log_id, last, last_id, watermark, includes, includes_watermark, gap_since, mangled_count, other_log_count,"
     " history_change, next_offset FROM bus_streams WHERE origin = ?"
@@ -131,8 +132,8 @@ def not_a_service(reason: str) -> Conflict:
 def stored_ids(connection: Connection, origin: str, positions: Sequence[int]) -> dict[int, str]:
     """Return the ids of the stored events at some positions of the log of ``origin``."""
     ids: dict[int, str] = {}
-    for start in range(0, len(positions), 500):
-        chunk = positions[start : start + 500]
+    for start in range(0, len(positions), CHUNK_POSITIONS):
+        chunk = positions[start : start + CHUNK_POSITIONS]
         placeholders = ",".join("?" * len(chunk))
         ids.update(connection.select(f"{SELECT_STORED_IDS} ({placeholders})", origin, *chunk))
     return ids

@@ -186,6 +186,30 @@ def test_event_without_subscription_is_not_stored(link: Link) -> None:
     assert link.take(offset=0) == {V.DUPLICATE: 2, V.WATERMARK: 1}
 
 
+def test_ids_of_stored_events_are_found_in_chunks(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_store, "CHUNK_POSITIONS", 2)
+    link.identity.publish("cid", "dora", "eve", "fay", "gil")
+    claimed = link.send()
+    link.take()
+    ids = {event.position: event.id for event in claimed.events}
+    with link.tasks.runtime.reading(OPERATOR) as context:
+        found = stream_store.stored_ids(context.connection, "identity", [*ids, claimed.head + 1])
+        assert stream_store.stored_ids(context.connection, "billing", [*ids]) == {}
+    assert found == ids
+
+
+def test_stored_event_with_another_id_changes_history(link: Link) -> None:
+    link.identity.publish("cid", "dora")
+    link.send()
+    link.take()
+    event_id = dict(link.topic[0].headers)["ce_id"] or b""
+    other_id = event_id[:-1] + (b"1" if event_id[-1:] == b"0" else b"0")
+    headers = [(name, other_id if name == "ce_id" else value) for name, value in link.topic[0].headers]
+    value = (link.topic[0].value or b"").replace(event_id, other_id)
+    link.topic.append(TopicRecord(link.topic[0].key, value, headers))
+    assert link.take() == {V.HISTORY_CHANGED: 1}
+
+
 def test_gap_is_kept_until_it_is_filled(link: Link) -> None:
     link.identity.publish("cid", "dora")
     link.send()
