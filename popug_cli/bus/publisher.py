@@ -1,6 +1,6 @@
 """The transactional outbox: append events to the log in the transaction of the change that they describe."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,7 +9,7 @@ import msgspec
 from popug_cli.bus.hash_chain import GENESIS_HASH, LinkHasher
 from popug_cli.bus.log import Log
 from popug_cli.kernel.clock import to_rfc3339
-from popug_cli.kernel.errors import IntegrityViolation
+from popug_cli.kernel.errors import Conflict, IntegrityViolation
 from popug_cli.kernel.randomness import RandomSource, monotonic_uuid7s
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, Envelope
@@ -17,6 +17,8 @@ from popug_cli.storage.port import Connection
 
 BUFFER_EVENTS = 1_000
 MAX_POSITION = 2**63 - 1
+MAX_EVENT_BYTES = 900_000  # so that an event fits into one record of Kafka, whose limit is 1,048,588 bytes by default
+TYPES_WITHOUT_LIMIT = {"popug.billing.payout_made.v1"}  # it has a line for each of the day's entries, however many
 INSERT_WITH_COLUMNS = (
     "INSERT INTO bus_log (sequence, envelope, type, id, subject, actor, time) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
@@ -85,13 +87,13 @@ class Publisher:
         """Append an event and return its id: ``event_id``, or a new one.
 
         Without a ``cause``, ``causation_id`` is the id of the causing event, if this transaction published that. The
-        event is buffered until the next ``flush``, whose error this may raise.
+        event is buffered until the next ``flush``, whose error this may raise. Raise ``event_too_large`` if the
+        envelope has more than ``MAX_EVENT_BYTES`` bytes.
         """
         event_id = event_id or next(self._ids)
         if self._link_hasher is None:
             self._start_link()
-        self._last_position += 1
-        self._types.add(event.TYPE)
+        position = self._last_position + 1
         encoded = _encode(
             Envelope(
                 id=event_id,
@@ -100,7 +102,7 @@ class Publisher:
                 subject=event.subject,
                 time=self._time,
                 data=event,
-                sequence=str(self._last_position),
+                sequence=str(position),
                 specversion="1.0",
                 datacontenttype="application/json",
                 dataschema=event.SCHEMA,
@@ -110,10 +112,33 @@ class Publisher:
                 passworddigest=password_digest,
             )
         )
+        if len(encoded) > MAX_EVENT_BYTES and event.TYPE not in TYPES_WITHOUT_LIMIT:
+            raise _event_too_large(event.TYPE, len(encoded))
+        self._last_position = position
+        self._types.add(event.TYPE)
         self._unwritten.append(encoded)
         if len(self._unwritten) >= BUFFER_EVENTS:
             self.flush()
         return event_id
+
+    def append_received(self, origin: str, events: Sequence[tuple[int, str]]) -> None:
+        """Append events of another service, byte for byte, and mark them; they become part of the hash chain as well.
+
+        ``events`` are positions in the log of ``origin``, with the envelopes. Raise ``integrity`` if the log is full.
+        """
+        if not events:
+            return
+        self.flush()
+        if self._link_hasher is None:
+            self._start_link()
+        first = self._last_position + 1
+        self._last_position += len(events)
+        self._unwritten = [envelope.encode() for _, envelope in events]
+        self.flush()
+        self._connection.insert_many(
+            "INSERT INTO bus_received (sequence, origin, origin_position) VALUES (?, ?, ?)",
+            [(first + index, origin, position) for index, (position, _) in enumerate(events)],
+        )
 
     def flush(self) -> None:
         """Write the buffered events to the table, so that they can be read; raise ``integrity`` if the log is full."""
@@ -172,14 +197,14 @@ class _RepeatedFields(msgspec.Struct):
     type: str
     id: str
     subject: str
-    actor: str
     time: str
+    actor: str | None = None
 
 
 _decode_repeated_fields = msgspec.json.Decoder(_RepeatedFields).decode
 
 
-def columns_of(envelope: str) -> tuple[str, str, str, str, str]:
+def columns_of(envelope: str) -> tuple[str, str, str, str | None, str]:
     """Return the fields of an envelope that are also columns of the log."""
     fields = _decode_repeated_fields(envelope)
     return fields.type, fields.id, fields.subject, fields.actor, fields.time
@@ -190,4 +215,13 @@ def _log_full() -> IntegrityViolation:
         "integrity",
         f"The log has an event at or near the last possible position, {MAX_POSITION}.",
         hint="No event can be appended after it; restore a backup from before that event.",
+    )
+
+
+def _event_too_large(type_: str, size_bytes: int) -> Conflict:
+    return Conflict(
+        "event_too_large",
+        f"An event {type_} would have {size_bytes:,} bytes; an event may have at most {MAX_EVENT_BYTES:,}.",
+        hint="Nothing was changed. Use shorter texts, or fewer items at a time.",
+        details={"type": type_, "size_bytes": size_bytes, "max_bytes": MAX_EVENT_BYTES},
     )

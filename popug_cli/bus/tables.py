@@ -168,3 +168,59 @@ class HookLetterRow(SQLModel, table=True):
     attempts: int
     error: str
     since: str
+
+
+class ReceivedRow(SQLModel, table=True):
+    """Marks an event of the log that another service published: ``origin_position`` is its position in the log there.
+
+    An event without a row is the database's own.
+    """
+
+    __tablename__ = "bus_received"
+    __table_args__ = (UniqueConstraint("origin", "origin_position", name="once_received"), {"sqlite_strict": True})
+
+    sequence: int = Field(primary_key=True)
+    origin: str
+    origin_position: int
+
+
+class StreamRow(SQLModel, table=True):
+    """The state of the stream of ``origin``; see ``StreamState`` in ``streams.py``.
+
+    ``includes`` and ``history_change`` are JSON. ``next_offset`` is the offset in the topic of the next record.
+    """
+
+    __tablename__ = "bus_streams"
+    __table_args__ = (
+        CheckConstraint("(last = 0) = (last_id = '')", name="first_has_no_id"),
+        {"sqlite_strict": True},
+    )
+
+    origin: str = Field(primary_key=True)
+    log_id: str
+    last: int
+    last_id: str
+    watermark: int
+    includes: str
+    includes_watermark: int
+    gap_since: str | None
+    mangled_count: int
+    other_log_count: int
+    history_change: str | None
+    next_offset: int
+
+
+class RelayRow(SQLModel, table=True):
+    """The single row of a service that shares no database: its name, the id of its log, and how far its relay is.
+
+    The topic has all own events up to ``position``; ``claimed`` is the head of the log at the newest claim.
+    """
+
+    __tablename__ = "bus_relay"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"), {"sqlite_strict": True})
+
+    id: int = Field(primary_key=True)
+    service: str
+    log_id: str
+    position: int
+    claimed: int

@@ -14,10 +14,11 @@ SECONDS = "POPUG_MUTATION_SECONDS"
 ENOUGH_SECONDS = 15.0
 TIMES_LONGER = 5
 CLEAN = ""  # mutmut's name for the unchanged program
-ELSEWHERE = {  # they start programs, or wait for them
+ELSEWHERE = {  # they start programs, wait for them, or change the text of a module
     f"tests/integration/{folder}/test_{subject}.py"
     for folder, subjects in {
         "billing": "closing_races",
+        "bus": "streams_bugs",
         "cli": "examples hostile_text scheduler_install server_option shell_completion",
         "client": "remote_backend",
         "daemon": "scheduler_clock scheduler_command",

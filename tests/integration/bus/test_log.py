@@ -13,9 +13,10 @@ from popug_cli.bus import publisher
 from popug_cli.bus.hash_chain import GENESIS_HASH
 from popug_cli.bus.log import decode_text
 from popug_cli.bus.queries import ParkedEvent, document, list_events, list_parked_events, show_event
-from popug_cli.kernel.errors import IntegrityViolation, NotFound
+from popug_cli.kernel.errors import Conflict, IntegrityViolation, NotFound
 from popug_cli.kernel.stored_values import InvalidStoredValue
 from popug_cli.messages.base import Event
+from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine
 from popug_cli.messages.bus import ListEvents, ShowEvent
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserRegistered, UserRoleChanged
@@ -151,6 +152,48 @@ def test_append_refused_after_the_last_position(toy: BusFixture) -> None:
     assert refused.value.message.endswith(f"at or near the last possible position, {publisher.MAX_POSITION}.")
     assert refused.value.hint == "No event can be appended after it; restore a backup from before that event."
     assert [each.get("subject") for each in envelopes(toy)] == [None, "ann"]
+
+
+def publish_of_size(toy: BusFixture, size_bytes: int) -> None:
+    """Publish an event after another one, with an envelope of that size."""
+    with toy.runtime.writing(OPERATOR) as context:
+        context.events.publish(registration("ann"))
+        plain = msgspec.structs.replace(registration("bob"), email="")
+        context.events.publish(plain)
+        context.events.flush()
+        rest = size_bytes - len(context.log.row_at(context.events.last_position)[2])
+        context.events.publish(msgspec.structs.replace(plain, email="x" * rest))
+
+
+def test_event_has_at_most_900_000_bytes(toy: BusFixture) -> None:
+    publish_of_size(toy, 900_000)
+    assert [len(str(row["envelope"])) for row in toy.rows("SELECT envelope FROM bus_log")][-1] == 900_000
+    events = envelopes(toy)
+    with pytest.raises(Conflict) as refused:
+        publish_of_size(toy, 900_001)
+    assert refused.value.code == "event_too_large"
+    sentence = "An event popug.identity.user_registered.v1 would have 900,001 bytes; an event may have at most 900,000."
+    assert refused.value.message == sentence
+    assert refused.value.hint == "Nothing was changed. Use shorter texts, or fewer items at a time."
+    type_ = "popug.identity.user_registered.v1"
+    assert refused.value.details == {"type": type_, "size_bytes": 900_001, "max_bytes": 900_000}
+    assert envelopes(toy) == events
+
+
+def test_payout_of_any_size_is_published(toy: BusFixture) -> None:
+    """Its lines are as many as the day's entries; version 2 of the event will limit them."""
+    line = PayslipLine(occurred_at=toy.clock.now(), kind=EntryKind.REWARD, signed_cents=1)
+    payout = PayoutMade(
+        user_id="ann",
+        business_date=toy.clock.now().date(),
+        amount_cents=20_000,
+        opening_balance_cents=0,
+        lines=[line] * 20_000,
+        log_head="0",
+    )
+    with toy.runtime.writing(OPERATOR) as context:
+        context.events.publish(payout)
+    assert len(str(toy.rows("SELECT envelope FROM bus_log")[-1]["envelope"])) > 900_000
 
 
 def subjects(events: Any) -> list[tuple[int, str]]:
