@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property, partial
 from time import monotonic, sleep
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 
 from popug_cli import bootstrap
 from popug_cli.app import handlers
+from popug_cli.app.asking import CompanySnapshot
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
 from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
@@ -23,7 +25,7 @@ from popug_cli.bus.consumers import (
     skip_unrelated,
 )
 from popug_cli.bus.context import Context, PasswordWork, Runtime
-from popug_cli.identity.authorization import authenticate, authorize
+from popug_cli.identity.authorization import authenticate, authorize, authorize_part
 from popug_cli.identity.rules import check_new_user
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import Clock
@@ -230,6 +232,20 @@ class LocalBackend:
             self.warn("More events wait to be processed; the next command continues with them.")
         return result
 
+    @contextmanager
+    def asking(self, principal: Principal) -> Iterator[CompanySnapshot]:
+        """Yield an object that asks messages of the modules, all on one snapshot."""
+        with self.runtime.reading(principal) as context:
+            yield CompanySnapshot(context)
+
+    def perform_part(self, principal: Principal, message: Message[Answer]) -> Answer:
+        """Perform a workflow that is a part of another message, on behalf of its sender; raise ``forbidden``."""
+        handler = handlers.find(type(message))
+        assert handler.takes_backend, "a part of one transaction is asked for inside that transaction"
+        authorize_part(principal, handler.declaration, message)
+        answer: Answer = handler.function(self, message, principal)
+        return answer
+
     def write(self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]) -> Result:
         """Authorize a message and call ``handle`` in one write transaction; return its result.
 
@@ -260,7 +276,7 @@ class LocalBackend:
 
     def _run(self, principal: Principal, message: Message[Answer]) -> Answer:
         handler = handlers.find(type(message))
-        if handler.is_composed:
+        if handler.takes_backend:
             self._check_on_snapshot(principal, message)
             answer: Answer = handler.function(self, message, principal)
             return answer

@@ -1,0 +1,29 @@
+"""Ask messages of the modules: the parts of a composed answer, all on one snapshot."""
+
+from typing import TypeVar
+
+from popug_cli.app.handlers import module_function
+from popug_cli.bus.context import Context
+from popug_cli.identity.authorization import authorize_part
+from popug_cli.messages.base import DECLARATIONS, Message
+
+Answer = TypeVar("Answer")
+
+
+class CompanySnapshot:
+    """The modules of a company as one transaction sees them: they are asked by messages, and by nothing else.
+
+    The principal of ``context`` is the sender of the whole message, and its role decides about each part. In a write
+    transaction, a part may be a command.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def ask(self, message: Message[Answer]) -> Answer:
+        """Return the answer of the module that performs the message; raise its errors, or ``forbidden``."""
+        declaration = DECLARATIONS[type(message)]
+        assert not declaration.is_workflow, "a workflow has transactions of its own"
+        authorize_part(self.context.principal, declaration, message)
+        answer: Answer = module_function(declaration)(message, self.context)
+        return answer
