@@ -13,8 +13,9 @@ from popug_cli.kernel.errors import NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomDraws, RandomSource, SystemRandomSource, uuid7
-from popug_cli.kernel.settings import DATABASE_URL, read_settings
+from popug_cli.kernel.settings import REPLICA_URL, read_settings
 from popug_cli.storage import migrate, temporary_home
+from popug_cli.storage.database_choice import chosen_url
 from popug_cli.storage.mounts import require_lock_support
 from popug_cli.storage.port import Database
 from popug_cli.storage.sqlite import SqliteDatabase
@@ -48,7 +49,7 @@ def open_runtime(
     for sentence in temporary_home.clear(home):
         warn(sentence)
     settings = read_settings(home.config)
-    url = "" if from_file else settings.text(DATABASE_URL)
+    url = "" if from_file else chosen_url(home, settings)
     if not accept_invalid_settings and (url or home.database.exists()):
         settings.require_valid()
     database = _open_database(home, url, threads, while_waiting)
@@ -56,6 +57,8 @@ def open_runtime(
         row = connection.record("SELECT home_id, time_zone FROM storage_home")
     if row is None:
         raise empty_database(url) if url else not_initialised(home)
+    if url and (replica_url := settings.text(REPLICA_URL)):
+        database.replica = _open_replica(replica_url, row["home_id"], threads, while_waiting)
     randomness = randomness or SystemRandomSource()
     runtime = Runtime(
         database=database,
@@ -85,7 +88,7 @@ def found_company(
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
     load_zone(time_zone)
     home_owner.check_place(home.root)
-    database = _create_database(home, "" if from_file else read_settings(home.config).text(DATABASE_URL))
+    database = _create_database(home, "" if from_file else chosen_url(home, read_settings(home.config)))
     now = clock.now()
     with database.transaction(writes=True) as connection:
         connection.execute(
@@ -101,6 +104,9 @@ def found_company(
 def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[], None]) -> Database:
     """Open the company's database: that of the URL, or without one the file in the home, migrated if it is older."""
     if url:
+        from popug_cli.storage.postgres import require_driver
+
+        require_driver()
         from popug_cli.storage.postgres.driver import PostgresDatabase
 
         shared_database = PostgresDatabase(url, threads=threads, while_waiting=while_waiting)
@@ -115,9 +121,19 @@ def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[
     return SqliteDatabase(home.database, threads=threads, while_waiting=while_waiting)
 
 
+def _open_replica(url: str, home_id: str, threads: int, while_waiting: Callable[[], None]) -> Database:
+    """Return the replica at a URL, not connected yet; raise ``invalid_url``."""
+    from popug_cli.storage.postgres.replica import ReplicaDatabase
+
+    return ReplicaDatabase(url, home_id, threads=threads, while_waiting=while_waiting)
+
+
 def _create_database(home: Home, url: str) -> Database:
     """Create the home, and the tables of its database if they are missing; return the database."""
     if url:
+        from popug_cli.storage.postgres import require_driver
+
+        require_driver()
         from popug_cli.storage.postgres import schema
         from popug_cli.storage.postgres.driver import PostgresDatabase
 

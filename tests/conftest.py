@@ -35,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a place that does not exist, instead of running the tests in another one."""
+    os.environ.pop("POPUG_DATABASE", None)  # the tests must not write to the database of a company
     place = config.getoption("--place")
     if issue := PLACES_TO_COME.get(place):
         raise pytest.UsageError(f'--place={place} comes with the issue "{issue}"; use {" or ".join(PLACES)}.')

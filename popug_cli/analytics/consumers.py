@@ -45,10 +45,14 @@ UPSERT_TASK = (
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """Add a batch of events to the tables."""
-    changes = accumulate(event.data for event in events)
-    _write_balances(changes, context.connection)
-    _write_days(changes, context.connection)
-    _write_tasks(changes, context.connection)
+    write_changes(accumulate(event.data for event in events), context.connection)
+
+
+def write_changes(changes: Changes, connection: Connection) -> None:
+    """Add the sums of a batch to the tables."""
+    _write_balances(changes, connection)
+    _write_days(changes, connection)
+    _write_tasks(changes, connection)
 
 
 CONSUMER = Consumer(

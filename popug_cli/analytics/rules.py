@@ -45,9 +45,12 @@ class Changes:
     tasks: defaultdict[str, TaskColumns] = field(default_factory=lambda: defaultdict(TaskColumns))
 
 
-def accumulate(events: Iterable[Event]) -> Changes:
-    """Add up events, in any order. Raise ``AssertionError`` for an event that analytics does not consume."""
-    changes = Changes()
+def accumulate(events: Iterable[Event], changes: Changes | None = None) -> Changes:
+    """Add up events, in any order, to ``changes`` if there are any, and return the sums.
+
+    Raise ``AssertionError`` for an event that analytics does not consume.
+    """
+    changes = changes or Changes()
     for event in events:
         _apply(event, changes)
     return changes

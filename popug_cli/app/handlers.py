@@ -27,6 +27,7 @@ from popug_cli.messages.company import (
     CheckHealth,
     CopyDatabase,
     ExplainTask,
+    MigrateDatabase,
     Restore,
     SetSetting,
     ShowPermissions,
@@ -36,13 +37,17 @@ from popug_cli.messages.company import (
 )
 from popug_cli.messages.hooks import ListHooks, RetryHook, RunHooks, TryHook
 from popug_cli.messages.scheduler import RunDue, ShowSchedule
+from popug_cli.messages.tasks import AddTask, CompleteTask
 from popug_cli.messages.today import ShowToday
 
 # Paths below ``popug_cli.app`` of the composed handlers.
 HANDLER_MODULES: dict[type[Message[Any]], str] = {
+    AddTask: "workflows.changed_tasks",
     BackUp: "workflows.backup",
     CheckHealth: "views.health",
+    CompleteTask: "workflows.changed_tasks",
     CopyDatabase: "workflows.copy_database",
+    MigrateDatabase: "workflows.migrate_database",
     DropDeadLetter: "workflows.dead_letters",
     ExplainTask: "views.explain_task",
     GetAnalytics: "views.analytics",

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cached_property, partial
 from time import monotonic, sleep
@@ -15,6 +15,7 @@ from popug_cli.app import handlers
 from popug_cli.app.asking import CompanySnapshot
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
+from popug_cli.app.replica_reads import Reads
 from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
 from popug_cli.bus.consumers import (
     Consumer,
@@ -25,12 +26,13 @@ from popug_cli.bus.consumers import (
     skip_unrelated,
 )
 from popug_cli.bus.context import Context, PasswordWork, Runtime
-from popug_cli.identity.authorization import authenticate, authorize, authorize_part
+from popug_cli.identity.authorization import authenticate, authorize
 from popug_cli.identity.rules import check_new_user
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import Clock
-from popug_cli.kernel.errors import NotAuthenticated, PopugError
+from popug_cli.kernel.errors import NotAuthenticated, PopugError, Unavailable
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.positions import KnownPositions
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomSource
 from popug_cli.kernel.text import counted
@@ -52,11 +54,8 @@ YIELD_SECONDS = 0.01  # gives other threads the time to begin their commands
 # These messages show or repair a broken company, so they use defaults in place of invalid settings.
 WORK_WITH_INVALID_SETTINGS: tuple[type[Message[Any]], ...] = (ShowSettings, SetSetting, CheckHealth, BackUp)
 WARN_OF_SETTINGS_THEMSELVES: tuple[type[Message[Any]], ...] = (ShowSettings, SetSetting)
+OpenContext = Callable[[Principal], AbstractContextManager[Context]]
 Authenticate = Callable[[str, Runtime], Principal]
-
-
-def _ignore(context: Context, result: Any) -> None:
-    """Default `on_write`: do nothing."""
 
 
 class LocalBackend:
@@ -64,8 +63,9 @@ class LocalBackend:
 
     ``while_waiting`` is called several times a second during a wait for the write lock; an error that it raises ends
     the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and
-    does not close it. With ``from_file``, the database is the file in the home, whatever the settings say. ``on_write``
-    is called with the result of each ``write``, inside its transaction.
+    does not close it. With ``from_file``, the database is the file in the home, whatever the settings say.
+    ``before_write`` is called inside the transaction of each ``write``, before it changes anything, and ``on_write``
+    with its result. ``positions`` are those that the caller has seen, which a replica must show.
     """
 
     def __init__(
@@ -81,13 +81,16 @@ class LocalBackend:
         coordinator: Coordinator | None = None,
         authenticate: Authenticate = authenticate,
         from_file: bool = False,
+        positions: KnownPositions | None = None,
     ) -> None:
         self.home = home
         self.warn = warn
+        self.reads = Reads(positions or KnownPositions())
         self._shared_runtime = runtime
         self._coordinator = coordinator or SingleThreaded()
         self._authenticate_token = authenticate
-        self.on_write: OnWrite = _ignore
+        self.before_write: Callable[[Context], None] = lambda context: None
+        self.on_write: OnWrite = lambda context, result: None
         self.progress = progress
         self._while_waiting = while_waiting
         self._clock = clock
@@ -97,6 +100,7 @@ class LocalBackend:
         self._accepts_invalid_settings = False
         self._warns_of_settings = True
         self._from_file = from_file
+        self.is_file_checked = False  # whether the database file was just checked: the health checks then leave it out
 
     def create_company(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
         """Create the home and its database if they are missing. First raise the error of an invalid ``admin``."""
@@ -191,24 +195,35 @@ class LocalBackend:
         part was committed, raise ``in_doubt``. If an interrupt does, raise a ``KeyboardInterrupt`` that says so.
         """
         self._has_changed = False
+        self.reads.shown = {}
         self._accepts_invalid_settings = isinstance(message, WORK_WITH_INVALID_SETTINGS)
         self._warns_of_settings = self._warns_of_settings and not isinstance(message, WARN_OF_SETTINGS_THEMSELVES)
         if "runtime" in vars(self) and not self._accepts_invalid_settings:
             self.runtime.settings.require_valid()
-        deadline = monotonic() + RERUN_SECONDS
         try:
-            while True:
-                try:
-                    return self._run(principal, message)
-                except TransactionLost:
-                    if self._has_changed or monotonic() > deadline:
-                        raise
+            answer = self._rerun(partial(self._run, principal, message))
+            self.reads.finish(self.runtime, is_command=DECLARATIONS[type(message)].is_command)
+            return answer
         except (Exception, KeyboardInterrupt) as error:
             if self._has_changed and find_in_context(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(PARTIAL_WORK_KEPT) from error
             if self._has_changed and isinstance(error, PopugError) and error.code in ENVIRONMENT_CODES:
                 raise partly_done(error) from error
             raise
+
+    def _rerun(self, function: Callable[[], Result]) -> Result:
+        """Call a function again if its transaction was lost; not after another transaction has changed something."""
+        deadline, had_changed = monotonic() + RERUN_SECONDS, self._has_changed
+        while True:
+            try:
+                return function()
+            except TransactionLost:
+                if self._has_changed != had_changed or monotonic() > deadline:
+                    raise
+
+    def querying(self, principal: Principal) -> AbstractContextManager[Context]:
+        """Return a context manager for a query: a snapshot of a replica, if there is one, that is new enough."""
+        return self.reads.querying(self.runtime, principal, self.warn)
 
     def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:
         """Run the consumers and return the result; warn of failures, environment errors and unfinished work.
@@ -218,12 +233,14 @@ class LocalBackend:
         """
         with CatchUpProgress(self.runtime.progress) as progress:
             run_consumers = partial(catch_up, self.runtime, self.consumers, progress=progress)
-            result = self._coordinator.catch_up(
-                partial(run_consumers, include_not_due=include_not_due), force=include_not_due
+            result = self._rerun(
+                lambda: self._coordinator.catch_up(
+                    partial(run_consumers, include_not_due=include_not_due), force=include_not_due
+                )
             )
             while completely and not result.complete and not result.errors:
                 sleep(YIELD_SECONDS)
-                result.add(self._coordinator.catch_up(run_consumers, force=True))
+                result.add(self._rerun(lambda: self._coordinator.catch_up(run_consumers, force=True)))
         for consumer, failures in result.failures.items():
             self._warn_of_failures(consumer, failures)
         for error in result.errors:
@@ -233,18 +250,10 @@ class LocalBackend:
         return result
 
     @contextmanager
-    def asking(self, principal: Principal) -> Iterator[CompanySnapshot]:
-        """Yield an object that asks messages of the modules, all on one snapshot."""
-        with self.runtime.reading(principal) as context:
+    def asking(self, principal: Principal, *, is_command: bool = False) -> Iterator[CompanySnapshot]:
+        """Yield an object that asks the modules on one snapshot; that of a command is never one of a replica."""
+        with self.runtime.reading(principal) if is_command else self.querying(principal) as context:
             yield CompanySnapshot(context)
-
-    def perform_part(self, principal: Principal, message: Message[Answer]) -> Answer:
-        """Perform a workflow that is a part of another message, on behalf of its sender; raise ``forbidden``."""
-        handler = handlers.find(type(message))
-        assert handler.takes_backend, "a part of one transaction is asked for inside that transaction"
-        authorize_part(principal, handler.declaration, message)
-        answer: Answer = handler.function(self, message, principal)
-        return answer
 
     def write(self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]) -> Result:
         """Authorize a message and call ``handle`` in one write transaction; return its result.
@@ -253,8 +262,22 @@ class LocalBackend:
         changes through this method, so a token that was revoked a moment ago changes nothing. The operator's commands
         and records of finished work (mails sent, summaries queued) may use ``Runtime.writing``.
         """
+        declaration = DECLARATIONS[type(message)]
         with self._coordinator.command():
-            return self._write(DECLARATIONS[type(message)], message, principal, handle)
+            result = self._rerun(partial(self._write, declaration, message, principal, handle))
+        self.reads.show_newest(self.runtime)
+        return result
+
+    def write_and_catch_up(
+        self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]
+    ) -> Result:
+        """Call ``write``, run the consumers until all events that ``handle`` causes are processed, return its result.
+
+        Of the events that earlier commands left, they process only a part.
+        """
+        result = self.write(message, principal, handle)
+        self.catch_up(completely=self._was_caught_up)
+        return result
 
     def _write(
         self, declaration: Declaration, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]
@@ -265,6 +288,7 @@ class LocalBackend:
             with self.runtime.writing(principal) as context:
                 if consumer is None or is_current(context, consumer):
                     authorize(principal, declaration, message, context)
+                    self.before_write(context)
                     self._was_caught_up = are_current(context, self.consumers)
                     result = handle(context)
                     self.on_write(context, result)
@@ -287,9 +311,6 @@ class LocalBackend:
     def _command(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
         """Perform a command in one transaction, run the consumers, and return the answer.
 
-        The command waits until the consumers have processed all events that it causes, as in a large import. Of the
-        events that earlier commands left, it processes only a part.
-
         A handler may return a query, whose answer is then the command's. Or it returns an error, which is raised after
         the commit, so that its changes (such as a count of failed logins) are kept.
         """
@@ -299,27 +320,49 @@ class LocalBackend:
             context.password_work = password_work
             return handler.function(message, context)
 
-        result: Any = self.write(message, principal, handle)
-        self.catch_up(completely=self._was_caught_up)
+        result: Any = self.write_and_catch_up(message, principal, handle)
         if isinstance(result, PopugError):
             raise result
         if isinstance(result, Query):
-            result = self._answer(handlers.find(type(result)), result, principal)
+            result = self._answer(handlers.find(type(result)), result, principal, self.runtime.reading)
         answer: Answer = result
         return answer
 
     def _query(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
-        with self.runtime.reading(principal) as context:
+        if self.reads.uses_replica(self.runtime):
+            return self._query_replica(handler, message, principal)
+        with self.querying(principal) as context:
             authorize(principal, handler.declaration, message, context)
             if self._coordinator.is_caught_up(context.position):
                 return handler.function(message, context)  # type: ignore[no-any-return]
+        self.reads.shown = {}
         self.catch_up()
-        return self._answer(handler, message, principal)
+        return self._answer(handler, message, principal, self.querying)
 
-    def _answer(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
-        """Answer a query without authorization: either it or the command that returned it was authorized before."""
-        with self.runtime.reading(principal) as context:
-            return handler.function(message, context)  # type: ignore[no-any-return]
+    def _query_replica(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
+        """Answer a query on the replica. The primary authorizes it, since a revocation takes effect there first."""
+        try:
+            self._check_on_snapshot(principal, message)
+            self.catch_up()
+        except Unavailable as error:
+            self.warn(f"{error.message} So this answer of a replica may be old.")
+            with self.querying(principal) as context:
+                authorize(principal, handler.declaration, message, context)
+        return self._answer(handler, message, principal, self.querying)
+
+    def _answer(
+        self, handler: MessageHandler, message: Message[Answer], principal: Principal, read: OpenContext
+    ) -> Answer:
+        """Answer a query without authorization: either it or the command that returned it was authorized before.
+
+        ``read`` opens a snapshot. The answer of a command never comes from a replica, which might not have its effect.
+        """
+
+        def answer() -> Answer:
+            with read(principal) as context:
+                return handler.function(message, context)  # type: ignore[no-any-return]
+
+        return self._rerun(answer)
 
     def _prepare(self, handler: MessageHandler, message: Message[Any], principal: Principal) -> PasswordWork:
         """Do the slow work on a password before the transaction, so that no other command waits for it."""

@@ -4,16 +4,16 @@ A module that has not processed all events of a user or task, or has parked one,
 user or task is not compared.
 """
 
-from itertools import islice, zip_longest
+from itertools import islice
 from typing import NamedTuple
 
-from popug_cli.audit.reading import normalize_time, read_events
+from popug_cli.audit.log_pass import LogCheck, differing_rows, has_enough
+from popug_cli.audit.reading import CheckedEvent, normalize_time
 from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
 from popug_cli.audit.sql_invariants import IS_COMPLETED, Invariant
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import IS_RARE
 from popug_cli.bus.unlinked_events import unlinked_positions
-from popug_cli.messages.company import Check
 from popug_cli.messages.tasks import TaskCreated
 from popug_cli.storage.id_index import equal_ids
 
@@ -112,31 +112,31 @@ class CreatedTask(NamedTuple):
     created_at: str
 
 
-def tasks_as_created(context: Context) -> Check:
+def tasks_as_created(context: Context) -> LogCheck:
     """Check that the stored tasks are those of the ``task_created`` events, except events without a link."""
     unlinked = set(unlinked_positions(context))
-    stored = context.connection.stream(
-        "SELECT number, task_id, title, jira_id, creator_id, created_at FROM tasks_tasks ORDER BY number"
+    stored = map(
+        CreatedTask._make,
+        context.connection.stream(
+            "SELECT number, task_id, title, jira_id, creator_id, created_at FROM tasks_tasks ORDER BY number"
+        ),
     )
-    published = (
-        CreatedTask(
-            event.data.number,
-            event.data.task_id,
-            event.data.title,
-            event.data.jira_id,
-            event.data.creator_id,
-            normalize_time(event.time),
-        )
-        for sequence, event in read_events(context, TaskCreated)
-        if event is not None and sequence not in unlinked
-    )
-    mismatches = (
-        _mismatch(stored_task, published_task)
-        for stored_task, published_task in zip_longest(map(CreatedTask._make, stored), published)
-        if stored_task != published_task
-    )
+    violations: list[str] = []
+    while (batch := (yield)) is not None and not has_enough(violations):
+        published = [
+            _as_created(event)
+            for position, event in batch.of(TaskCreated)
+            if event is not None and position not in unlinked
+        ]
+        violations += differing_rows(stored, published, _mismatch)
+    violations += (_mismatch(task, None) for task in islice(stored, MAX_SHOWN_VIOLATIONS + 1))
     statement = "every task matches its task_created event, and there is no other task"
-    return check_result("tasks_match_events", statement, list(islice(mismatches, MAX_SHOWN_VIOLATIONS + 1)))
+    return check_result("tasks_match_events", statement, violations)
+
+
+def _as_created(event: CheckedEvent[TaskCreated]) -> CreatedTask:
+    task = event.data
+    return CreatedTask(task.number, task.task_id, task.title, task.jira_id, task.creator_id, normalize_time(event.time))
 
 
 def _mismatch(stored: CreatedTask | None, published: CreatedTask | None) -> str:

@@ -21,7 +21,7 @@ from popug_cli.audit.attention_checks import (
     scheduler,
     unsent_mail,
 )
-from popug_cli.audit.chain_check import chain, is_part_of_history
+from popug_cli.audit.chain_check import chain, event_types, is_part_of_history
 from popug_cli.audit.cross_module_checks import CROSS_MODULE_INVARIANTS, tasks_as_created
 from popug_cli.audit.draw_checks import draws_reproducible
 from popug_cli.audit.identity_checks import tokens_match_events, users_match_events
@@ -29,22 +29,27 @@ from popug_cli.audit.ledger_checks import (
     closed_days,
     entries_as_posted,
     entries_have_causes,
+    income_sources_agree,
     no_event_skipped,
     read_models,
 )
+from popug_cli.audit.log_pass import StartCheck, run_log_checks
 from popug_cli.audit.parallel import CheckFunction, parallel_checks
 from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result, health_of
 from popug_cli.audit.sql_invariants import INVARIANTS, Invariant
+from popug_cli.audit.summaries import read_from_summaries
 from popug_cli.bus.context import Context
 from popug_cli.bus.hash_chain import GENESIS_HASH
 from popug_cli.bus.status import log_problems
 from popug_cli.bus.unlinked_events import first_sentences, problems_of_unlinked
 from popug_cli.kernel.errors import PopugError, Unavailable
+from popug_cli.kernel.progress import no_progress
 from popug_cli.messages.company import Check, Health, LedgerProof
 from popug_cli.storage.errors import DATABASE_ERRORS, environment_error
 from popug_cli.storage.migrate import NEWEST
 from popug_cli.storage.schema import SELECT_OBJECTS, differences
 
+DATABASE_CHECK = "database"
 PROGRESS_UNITS_PER_CHECK = 1_000
 PROGRESS_POLL_SECONDS = 0.2
 # The errors that reading damaged data may raise. A check reports them, because damage is what it looks for.
@@ -57,36 +62,47 @@ CORRUPTION_ERRORS = (
     TypeError,
     ValueError,
 )
+RUN_ERRORS = (PopugError, *CORRUPTION_ERRORS)
 
 
 class RunIn(IntEnum):
     """Where a check runs in a large company; checks are submitted to the thread in this order."""
 
     MAIN = 0
-    THREAD = 1
-    THREAD_WITH_FIELDS = 2
+    THREAD_WITH_SUMMARIES = 1
+    THREAD = 2
     EITHER = 3
 
 
 class NamedCheck(NamedTuple):
-    """A named check. The thread runs checks that spend their time in SQL; only there may a check read event fields."""
+    """A named check. The thread runs checks that spend their time in SQL; only there may a check read summaries."""
 
     name: str
     check: CheckFunction
     run_in: RunIn = RunIn.MAIN
 
 
-def examine(context: Context) -> Health:
-    """Run all checks; a check that cannot run counts as failed.
+class NamedLogCheck(NamedTuple):
+    """A named check that needs every event of the log."""
+
+    name: str
+    start: StartCheck
+
+
+AnyCheck = NamedCheck | NamedLogCheck
+
+
+def examine(context: Context, *, is_file_checked: bool = False) -> Health:
+    """Run all checks; a check that cannot run counts as failed. Leave out that of the file if it ``is_file_checked``.
 
     Raise ``Unavailable`` if the machine, and not the company's data, prevents a check.
     """
-    other_checks = [
+    other_checks: list[AnyCheck] = [
         NamedCheck("schema", _schema),
         NamedCheck("users_match_events", users_match_events),
         NamedCheck("tokens_match_events", tokens_match_events),
         NamedCheck("no_event_skipped", no_event_skipped, RunIn.EITHER),
-        NamedCheck("read_models_match_replay", read_models),
+        NamedLogCheck("read_models_match_replay", read_models),
         NamedCheck("parked_events", parked_events),
         NamedCheck("unlinked_events", _unlinked_events),
         NamedCheck("overdue_days", overdue_days),
@@ -95,7 +111,8 @@ def examine(context: Context) -> Health:
         NamedCheck("unsent_mail", unsent_mail),
         NamedCheck("dead_hook_letters", dead_hook_letters),
     ]
-    checks = _run_all([*_proof_checks(), *other_checks], context)
+    proof_checks = [check for check in _proof_checks() if not (is_file_checked and check.name == DATABASE_CHECK)]
+    checks = _run_all([*proof_checks, *other_checks], context)
     return health_of(checks, _head(context))
 
 
@@ -112,61 +129,77 @@ def prove(context: Context, head: str | None = None) -> LedgerProof:
     )
 
 
-def _proof_checks() -> list[NamedCheck]:
+def _proof_checks() -> list[AnyCheck]:
     """Return the checks of ``prove``, ordered so that each relies on earlier ones only."""
     return [
-        NamedCheck("database", _database, RunIn.THREAD),
+        NamedCheck(DATABASE_CHECK, _database, RunIn.THREAD),
         NamedCheck("foreign_keys", _foreign_keys, RunIn.EITHER),
         NamedCheck("log_without_gaps", _log),
-        NamedCheck("hash_chain", chain),
-        NamedCheck("entries_match_events", entries_as_posted),
+        NamedLogCheck("hash_chain", chain),
+        NamedLogCheck("entries_match_events", entries_as_posted),
         NamedCheck("entry_causes_exist", entries_have_causes, RunIn.EITHER),
+        NamedLogCheck("event_types_match_envelopes", event_types),
         *(
             NamedCheck(
                 invariant.name,
                 _check_of(invariant),
-                RunIn.THREAD_WITH_FIELDS if invariant.reads_event_fields else RunIn.EITHER,
+                RunIn.THREAD_WITH_SUMMARIES if invariant.reads_summaries else RunIn.EITHER,
             )
             for invariant in (*INVARIANTS, *CROSS_MODULE_INVARIANTS)
         ),
-        NamedCheck("tasks_match_events", tasks_as_created),
+        NamedLogCheck("income_sources_agree", income_sources_agree),
+        NamedLogCheck("tasks_match_events", tasks_as_created),
         NamedCheck("closed_days_without_gaps", closed_days),
-        NamedCheck("draws_reproducible", draws_reproducible),
+        NamedLogCheck("draws_reproducible", draws_reproducible),
     ]
 
 
-def _run_all(named_checks: Sequence[NamedCheck], context: Context) -> list[Check]:
+def _run_all(named_checks: Sequence[AnyCheck], context: Context) -> list[Check]:
     """Run the checks, partly in a thread, and return the results in the order of ``named_checks``.
 
-    After its own checks, this thread takes over checks that may run in either thread, from the last to the first. It
-    leaves those that the other thread has begun.
+    This thread reads the log. After its other checks, it takes over checks that may run in either thread, from the last
+    to the first. It leaves those that the other thread has begun.
     """
     results: dict[str, Check] = {}
+    log_checks = {
+        named_check.name: named_check.start for named_check in named_checks if isinstance(named_check, NamedLogCheck)
+    }
+    ordered = sorted(
+        (named_check for named_check in named_checks if isinstance(named_check, NamedCheck)),
+        key=lambda named_check: named_check.run_in,
+    )
     with parallel_checks(context) as submit:
-        ordered = sorted(named_checks, key=lambda named_check: named_check.run_in)
         running = {
             named_check: submit(partial(_run_safely, named_check))
             for named_check in ordered
             if named_check.run_in is not RunIn.MAIN
         }
 
-        def report(label: str, done: int, total: int) -> None:
-            checks_done = sum(check.done() for check in running.values()) + len(results) + done / max(total, 1)
+        def report(done: float) -> None:
+            in_thread = sum(check.done() and not check.cancelled() for check in running.values())
+            checks_done = in_thread + len(results) + done
             context.progress(
                 "Checking", int(PROGRESS_UNITS_PER_CHECK * checks_done), PROGRESS_UNITS_PER_CHECK * len(named_checks)
             )
 
+        def report_log(label: str, done: int, total: int) -> None:
+            report(len(log_checks) * done / max(total, 1))
+
+        results |= run_log_checks(
+            log_checks, replace(context, progress=report_log), RUN_ERRORS, partial(_result_of_error, context)
+        )
         main_checks = [named_check for named_check in ordered if named_check.run_in is RunIn.MAIN]
         for named_check in (
             *main_checks,
             *reversed([named_check for named_check in ordered if named_check.run_in is RunIn.EITHER]),
         ):
-            report(named_check.name, 0, 1)
+            report(0)
             if named_check.run_in is RunIn.MAIN or running[named_check].cancel():
-                results[named_check.name] = _run_safely(named_check, replace(context, progress=report))
+                results[named_check.name] = _run_safely(named_check, replace(context, progress=no_progress))
         while wait(running.values(), timeout=PROGRESS_POLL_SECONDS).not_done:
-            report("", 0, 1)
-    return [results.get(named_check.name) or running[named_check].result() for named_check in named_checks]
+            report(0)
+    results |= {named_check.name: check.result() for named_check, check in running.items() if not check.cancelled()}
+    return [results[named_check.name] for named_check in named_checks]
 
 
 def _head_problem(context: Context, head: str | None) -> str | None:
@@ -197,30 +230,33 @@ def _count_entries(context: Context) -> int:
 
 
 def _run_safely(named_check: NamedCheck, context: Context) -> Check:
-    name = named_check.name
     try:
         return named_check.check(context)
-    except Unavailable:
-        raise
-    except PopugError as error:
+    except RUN_ERRORS as error:
+        return _result_of_error(context, named_check.name, error)
+
+
+def _result_of_error(context: Context, name: str, error: Exception) -> Check:
+    """Return the result of a check that raised an error; raise ``Unavailable`` if the machine is the cause."""
+    if isinstance(error, Unavailable):
+        raise error
+    if isinstance(error, PopugError):
         return Check(name, False, error.message)
-    except CORRUPTION_ERRORS as error:
-        environment_fault = environment_error(error, context.home.database)
-        if isinstance(environment_fault, Unavailable):
-            raise environment_fault from error
-        cause = getattr(error, "orig", error)
-        return Check(
-            name,
-            False,
-            environment_fault.message
-            if environment_fault
-            else f"the check cannot run: {type(cause).__name__}: {cause}",
-        )
+    environment_fault = environment_error(error, context.home.database)
+    if isinstance(environment_fault, Unavailable):
+        raise environment_fault from error
+    cause = getattr(error, "orig", error)
+    return Check(
+        name,
+        False,
+        environment_fault.message if environment_fault else f"the check cannot run: {type(cause).__name__}: {cause}",
+    )
 
 
 def _check_of(invariant: Invariant) -> CheckFunction:
     def check(context: Context) -> Check:
-        statement = f"SELECT * FROM ({invariant.sql(context)}) AS violations LIMIT {MAX_SHOWN_VIOLATIONS + 1}"
+        select_violations = read_from_summaries(invariant.select_violations, context)
+        statement = f"SELECT * FROM ({select_violations}) AS violations LIMIT {MAX_SHOWN_VIOLATIONS + 1}"
         rows = context.connection.column(statement)
         return check_result(invariant.name, invariant.statement, [str(row) for row in rows])
 
@@ -229,7 +265,7 @@ def _check_of(invariant: Invariant) -> CheckFunction:
 
 def _database(context: Context) -> Check:
     rows = context.connection.column(f"PRAGMA integrity_check({MAX_SHOWN_VIOLATIONS})")
-    return check_result("database", "the file is a valid SQLite database", [row for row in rows if row != "ok"])
+    return check_result(DATABASE_CHECK, "the file is a valid SQLite database", [row for row in rows if row != "ok"])
 
 
 def _schema(context: Context) -> Check:

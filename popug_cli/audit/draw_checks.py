@@ -5,23 +5,20 @@ Assignments and shuffles that another program inserted into the log are not repe
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 from typing import NamedTuple
 
-from popug_cli.audit.reading import read_events
-from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
+from popug_cli.audit.log_pass import LogBatch, LogCheck, has_enough
+from popug_cli.audit.reading import read_rare_events
+from popug_cli.audit.result import check_result
 from popug_cli.billing.rules import draw_price_cents
 from popug_cli.bus.context import Context
 from popug_cli.bus.unlinked_events import unlinked_positions
 from popug_cli.kernel.draws import ALGORITHM
 from popug_cli.kernel.text import counted
 from popug_cli.messages.billing import TaskPriced
-from popug_cli.messages.company import Check
 from popug_cli.messages.tasks import AssigneeDraw, AssignmentReason, TaskAssigned, TasksShuffled
 from popug_cli.tasks.people import Candidates
 from popug_cli.tasks.rules import draw_assignee
-
-PROGRESS_EVENTS = 1_000
 
 
 class RecordedShuffle(NamedTuple):
@@ -34,29 +31,24 @@ class RecordedShuffle(NamedTuple):
     last_position: int
 
 
-def draws_reproducible(context: Context) -> Check:
+def draws_reproducible(context: Context) -> LogCheck:
     """Check that every price and assignee follows from its draw, and that stored shuffles agree with the log."""
-    return check_result(
-        "draws_reproducible",
-        "every draw is reproducible",
-        list(islice(_wrong_draws(context), MAX_SHOWN_VIOLATIONS + 1)),
-    )
+    inserted = set(unlinked_positions(context))
+    assignments = _Assignments(inserted, context)
+    wrong_prices: list[str] = []
+    wrong_assignees: list[str] = []
+    while (batch := (yield)) is not None and not has_enough(wrong_prices):
+        wrong_prices += _wrong_prices(batch)
+        if not has_enough(wrong_assignees):
+            wrong_assignees += assignments.wrong(batch)
+    violations = [*wrong_prices, *assignments.wrong_shuffles, *wrong_assignees]
+    if not has_enough(violations):
+        violations += assignments.wrong_counts()
+    return check_result("draws_reproducible", "every draw is reproducible", violations)
 
 
-def _wrong_draws(context: Context) -> Iterator[str]:
-    yield from _wrong_prices(context)
-    candidates, inserted = Candidates(context), set(unlinked_positions(context))
-    shuffles: dict[str, RecordedShuffle] = {}
-    for shuffle_id, recorded, reason in _shuffles(candidates, inserted, context):
-        if reason:
-            yield f"shuffle {shuffle_id} ({reason})"
-        elif recorded is not None:
-            shuffles[shuffle_id] = recorded
-    yield from _wrong_assignees(shuffles, candidates, inserted, context)
-
-
-def _wrong_prices(context: Context) -> Iterator[str]:
-    for _, event in read_events(context, TaskPriced):
+def _wrong_prices(batch: LogBatch) -> Iterator[str]:
+    for _, event in batch.of(TaskPriced):
         if event is None:
             continue
         priced = event.data
@@ -71,8 +63,8 @@ def _shuffles(
     """Yield each finished shuffle: its id, and either its published draw or what is wrong with it."""
     events = {
         event.data.shuffle_id: event.data
-        for sequence, event in read_events(context, TasksShuffled)
-        if event is not None and sequence not in inserted
+        for sequence, event in read_rare_events(context, TasksShuffled)
+        if sequence not in inserted
     }
     statement = (
         "SELECT shuffle_id, task_count, candidates_count, coalesce(first_sequence, 1), coalesce(last_sequence, 0),"
@@ -96,34 +88,47 @@ def _shuffles(
         yield shuffle_id, None, "it is in the log only"
 
 
-def _wrong_assignees(
-    shuffles: dict[str, RecordedShuffle], candidates: Candidates, inserted: set[int], context: Context
-) -> Iterator[str]:
-    """Describe assignments that their draw does not reproduce, ignoring events that other programs inserted."""
-    checked: Counter[str] = Counter()
-    counts: Counter[tuple[int, str]] = Counter()
-    for sequence, event in read_events(context, TaskAssigned):
-        if not sequence % PROGRESS_EVENTS:
-            context.progress("Repeating draws", sequence, context.position)
-        if event is None or sequence in inserted:
-            continue
-        assigned = event.data
-        counts[candidates.last_change(assigned.draw.candidates_as_of), assigned.assignee_id] += 1
-        if assigned.reason is AssignmentReason.SHUFFLED:
-            checked[assigned.shuffle_id or ""] += 1
-            is_reproduced = _matches_shuffle(sequence, assigned, shuffles.get(assigned.shuffle_id or ""))
-        else:
-            is_reproduced = _is_reproduced(assigned, candidates.as_of(assigned.draw.candidates_as_of))
-        if not is_reproduced:
-            yield f"the assignee of task {assigned.task_id} at {sequence}"
-    for shuffle_id, recorded in shuffles.items():
-        if checked[shuffle_id] != recorded.task_count:
-            assignments = counted(recorded.task_count, "assignment")
-            yield f"shuffle {shuffle_id} (the log has {checked[shuffle_id]} of its {assignments})"
-    statement = "SELECT candidates_since, assignee_id, draws_count FROM tasks_draw_counts"
-    stored = {(since, assignee): count for since, assignee, count in context.connection.select(statement)}
-    for since, assignee in sorted({key for key, _ in stored.items() ^ counts.items()}):
-        yield f"the number of draws of {assignee} with the candidates since {since}"
+class _Assignments:
+    """The assignments in the log, except those that other programs inserted, and the stored shuffles and counts."""
+
+    def __init__(self, inserted: set[int], context: Context) -> None:
+        self._context, self._inserted = context, inserted
+        self._candidates = Candidates(context)
+        self._shuffles: dict[str, RecordedShuffle] = {}
+        self.wrong_shuffles: list[str] = []
+        for shuffle_id, recorded, reason in _shuffles(self._candidates, inserted, context):
+            if reason:
+                self.wrong_shuffles.append(f"shuffle {shuffle_id} ({reason})")
+            elif recorded is not None:
+                self._shuffles[shuffle_id] = recorded
+        self._checked: Counter[str] = Counter()
+        self._counts: Counter[tuple[int, str]] = Counter()
+
+    def wrong(self, batch: LogBatch) -> Iterator[str]:
+        """Describe the assignments of a batch that their draw does not reproduce, and count all of them."""
+        for position, event in batch.of(TaskAssigned):
+            if event is None or position in self._inserted:
+                continue
+            assigned = event.data
+            self._counts[self._candidates.last_change(assigned.draw.candidates_as_of), assigned.assignee_id] += 1
+            if assigned.reason is AssignmentReason.SHUFFLED:
+                self._checked[assigned.shuffle_id or ""] += 1
+                is_reproduced = _matches_shuffle(position, assigned, self._shuffles.get(assigned.shuffle_id or ""))
+            else:
+                is_reproduced = _is_reproduced(assigned, self._candidates.as_of(assigned.draw.candidates_as_of))
+            if not is_reproduced:
+                yield f"the assignee of task {assigned.task_id} at {position}"
+
+    def wrong_counts(self) -> Iterator[str]:
+        """Describe shuffles and stored numbers of draws that do not agree with the assignments in the whole log."""
+        for shuffle_id, recorded in self._shuffles.items():
+            if self._checked[shuffle_id] != recorded.task_count:
+                assignments = counted(recorded.task_count, "assignment")
+                yield f"shuffle {shuffle_id} (the log has {self._checked[shuffle_id]} of its {assignments})"
+        statement = "SELECT candidates_since, assignee_id, draws_count FROM tasks_draw_counts"
+        stored = {(since, assignee): count for since, assignee, count in self._context.connection.select(statement)}
+        for since, assignee in sorted({key for key, _ in stored.items() ^ self._counts.items()}):
+            yield f"the number of draws of {assignee} with the candidates since {since}"
 
 
 def _matches_shuffle(sequence: int, assigned: TaskAssigned, recorded: RecordedShuffle | None) -> bool:

@@ -1,24 +1,31 @@
 """Invariants that need Python: the ledger against its events, closed days, the consumers' cursors, analytics."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import date
 from functools import cache
-from itertools import islice, zip_longest
+from itertools import islice
 
 from popug_cli.analytics.consumers import CONSUMER as ANALYTICS
-from popug_cli.audit.reading import CheckedEvent, normalize_time, read_events
-from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, replay_into
+from popug_cli.analytics.consumers import write_changes
+from popug_cli.analytics.rules import Changes, accumulate
+from popug_cli.audit.log_pass import LogCheck, differing_rows, has_enough
+from popug_cli.audit.reading import CheckedEvent, normalize_time
+from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, parked_positions
 from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
+from popug_cli.billing import sql
 from popug_cli.billing.consumers import CONSUMER as BILLING
 from popug_cli.billing.rules import debit_and_credit
 from popug_cli.bus.context import Context
 from popug_cli.bus.status import skipped_problems
 from popug_cli.kernel.stored_values import from_iso_date
 from popug_cli.mail.consumers import CONSUMER as MAIL
+from popug_cli.messages.base import EVENTS, Event
 from popug_cli.messages.billing import EntryPosted
 from popug_cli.messages.company import Check
+from popug_cli.messages.upcasters import UPCASTERS, upcast
 from popug_cli.storage.id_index import equal_ids
-from popug_cli.storage.port import Row
+from popug_cli.storage.port import Database, Row
 from popug_cli.tasks.consumers import CONSUMER as TASKS
 
 # The fields of an entry that are compared with its event. Millions are compared, so they are plain tuples.
@@ -27,7 +34,19 @@ ENTRY_FIELDS = (
     *("debit_account", "credit_account", "recorded_at"),
 )
 UNREADABLE_ENTRY = ("unreadable", *[""] * (len(ENTRY_FIELDS) - 1))
-PROGRESS_EVENTS = 1_000
+REBUILD_EVENTS = 10_000
+SELECT_INCOME = f"""
+    SELECT entries.business_date, entries.income, day.fees_cents - day.rewards_cents
+    FROM (SELECT business_date, sum({sql.FEES} - {sql.REWARDS}) AS income
+        FROM billing_entries entry GROUP BY business_date) AS entries
+    LEFT JOIN analytics_days day ON day.business_date = entries.business_date
+    ORDER BY entries.business_date
+"""
+SELECT_IS_ANALYTICS_UP_TO_DATE = f"""
+    SELECT NOT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = 'analytics')
+        AND coalesce((SELECT position FROM bus_cursors WHERE consumer = 'analytics'), 0)
+        >= coalesce((SELECT max(sequence) FROM bus_log WHERE type = '{EntryPosted.TYPE}'), 0)
+"""
 SELECT_WRONG_CAUSES = f"""
     SELECT * FROM (
         SELECT entry.entry_id, entry.kind, CASE entry.kind
@@ -42,12 +61,42 @@ SELECT_WRONG_CAUSES = f"""
 """
 
 
-def entries_as_posted(context: Context) -> Check:
+def entries_as_posted(context: Context) -> LogCheck:
     """Check that the ledger and the log have the same entries in the same order."""
-    statement = "every entry matches its entry_posted event, in the same order"
+    columns = ", ".join(ENTRY_FIELDS).replace("user_id", "employee_id")
+    stored = context.connection.stream(f"SELECT {columns} FROM billing_entries ORDER BY position")
+    stored_date = cache(date.isoformat)
+    violations: list[str] = []
+    while (batch := (yield)) is not None and not has_enough(violations):
+        posted = [
+            UNREADABLE_ENTRY if event is None else _entry_fields(event, stored_date)
+            for _, event in batch.of(EntryPosted)
+        ]
+        violations += differing_rows(stored, posted, _describe_difference)
+    violations += (_describe_difference(entry, None) for entry in islice(stored, MAX_SHOWN_VIOLATIONS + 1))
     return check_result(
-        "entries_match_events", statement, list(islice(_entry_mismatches(context), MAX_SHOWN_VIOLATIONS + 1))
+        "entries_match_events", "every entry matches its entry_posted event, in the same order", violations
     )
+
+
+def income_sources_agree(context: Context) -> LogCheck:
+    """Check that the income of every day with entries is the same in events and, if up to date, in analytics."""
+    published = defaultdict[date, int](int)
+    while (batch := (yield)) is not None:
+        for _, event in batch.of(EntryPosted):
+            if event is not None:
+                kind, day = event.data.kind, event.data.business_date
+                published[day] += (kind.fee_sign - kind.reward_sign) * event.data.amount_cents
+    in_events = {day.isoformat(): cents for day, cents in published.items()}
+    days = context.connection.select(SELECT_INCOME)
+    is_up_to_date = context.connection.scalar(SELECT_IS_ANALYTICS_UP_TO_DATE)
+    violations = [
+        f"day {day}"
+        for day, in_entries, in_analytics in days
+        if in_entries != in_events.get(day) or (is_up_to_date and in_entries != in_analytics)
+    ]
+    statement = "the income of every day with entries is the same in events and, if up to date, in analytics"
+    return check_result("income_sources_agree", statement, violations)
 
 
 def entries_have_causes(context: Context) -> Check:
@@ -75,22 +124,38 @@ def no_event_skipped(context: Context) -> Check:
     return check_result("no_event_skipped", statement, list(skipped_problems(context, consumers)))
 
 
-def read_models(context: Context) -> Check:
+def read_models(context: Context) -> LogCheck:
     """Check that analytics equals a rebuild from the log."""
+    kinds = [EVENTS[type_] for type_ in ANALYTICS.types]
+    parked, last = parked_positions(context, ANALYTICS), cursor_of(context, ANALYTICS)
+    changes, count = Changes(), 0
     with empty_copy(ANALYTICS) as copy:
-        replay_into(context, ANALYTICS, copy, after=0, up_to=cursor_of(context, ANALYTICS))
+        while (batch := (yield)) is not None:
+            for kind in kinds:
+                events: list[Event] = [
+                    event.data
+                    for position, event in batch.of(kind)
+                    if event is not None and 0 < position <= last and position not in parked
+                ]
+                accumulate(map(upcast, events) if kind in UPCASTERS else events, changes)
+                count += len(events)
+            if count >= REBUILD_EVENTS:
+                _add_to_copy(changes, copy)
+                changes, count = Changes(), 0
+        _add_to_copy(changes, copy)
         mismatches = [
             f"{difference.table} ({difference.example})" for difference in differences(context, ANALYTICS, copy)
         ]
     return check_result("read_models_match_replay", "analytics equals a rebuild from the log", mismatches)
 
 
-def _entry_mismatches(context: Context) -> Iterator[str]:
-    columns = ", ".join(ENTRY_FIELDS).replace("user_id", "employee_id")
-    stored = context.connection.stream(f"SELECT {columns} FROM billing_entries ORDER BY position")
-    for entry, posted in zip_longest(stored, _posted_entries(context)):
-        if entry != posted:
-            yield f"entry {(entry or posted or UNREADABLE_ENTRY)[0]} ({_differing_fields(entry, posted)})"
+def _add_to_copy(changes: Changes, copy: Database) -> None:
+    with copy.transaction(writes=True) as connection:
+        write_changes(changes, connection)
+
+
+def _describe_difference(entry: Row | None, posted: Row | None) -> str:
+    return f"entry {(entry or posted or UNREADABLE_ENTRY)[0]} ({_differing_fields(entry, posted)})"
 
 
 def _differing_fields(entry: Row | None, posted: Row | None) -> str:
@@ -104,15 +169,6 @@ def _differing_fields(entry: Row | None, posted: Row | None) -> str:
         for name, stored_value, published_value in fields
         if stored_value != published_value
     )
-
-
-def _posted_entries(context: Context) -> Iterator[Row]:
-    """Yield every entry as its ``entry_posted`` published it, in the order of the log."""
-    stored_date = cache(date.isoformat)
-    for sequence, event in read_events(context, EntryPosted):
-        yield UNREADABLE_ENTRY if event is None else _entry_fields(event, stored_date)
-        if not sequence % PROGRESS_EVENTS:
-            context.progress("Verifying entries", sequence, context.position)
 
 
 def _entry_fields(event: CheckedEvent[EntryPosted], stored_date: Callable[[date], str]) -> Row:

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
-from popug_cli.audit.sql_invariants import materialize_event_fields
+from popug_cli.audit.summaries import fill_summaries
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import Log
 from popug_cli.kernel.progress import no_progress
@@ -23,7 +23,7 @@ SubmitCheck = Callable[[CheckFunction], "Future[Check]"]
 def parallel_checks(context: Context) -> Iterator[SubmitCheck]:
     """Yield a function that submits a check to a thread, or runs it at once if the company is not large.
 
-    The thread first fills the table of event fields, then runs the checks one after the other. SQLite releases the GIL
+    The thread first fills the tables of summaries, then runs the checks one after the other. SQLite releases the GIL
     during a statement, so that the caller can work in parallel. Checks that are not done at the end are cancelled or
     interrupted.
     """
@@ -39,7 +39,7 @@ def parallel_checks(context: Context) -> Iterator[SubmitCheck]:
         )
         _enlarge_cache(parallel_context)
         try:
-            pool.submit(materialize_event_fields, parallel_context)
+            pool.submit(fill_summaries, parallel_context)
             yield lambda check: pool.submit(check, parallel_context)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

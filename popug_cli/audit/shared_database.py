@@ -35,13 +35,15 @@ def snapshot_as_file(runtime: "Runtime", context: Context) -> Iterator[Context]:
             copy.close()
 
 
-def server_checks(context: Context, copy: Context) -> list[Check]:
-    """Return the checks of the database server itself; ``copy`` is the context of ``snapshot_as_file``."""
+def server_checks(context: Context, copy: Context, address: str) -> list[Check]:
+    """Return the checks of the server at ``address`` itself; ``copy`` is the context of ``snapshot_as_file``."""
     from popug_cli.storage.postgres import checks
 
     objects = "tables, indexes, triggers and functions are those of a fresh database"
     columns = "the columns of the log repeat what its envelopes say"
+    version = context.connection.scalar("SELECT current_setting('server_version')")
     return [
+        Check("database_server", True, f"this is {address}, of PostgreSQL {version}"),
         check_result("schema", objects, list(checks.differing_objects(context.connection))),
         check_result(
             "log_columns",

@@ -1,22 +1,19 @@
 """The invariants that are single SQL statements: each selects descriptions of its violations.
 
 The statements read the log and the tables of several modules, which only ``audit`` may do. ``_processed_by`` restricts
-events to those that a consumer has processed: parked events have no effects yet and are not violations.
-``event_fields`` has ``EVENT_FIELDS`` of all events. In a large company it is a temporary table that is filled once,
-otherwise a subquery over the log.
+events to those that a consumer has processed: parked events have no effects yet and are not violations. Some read
+``SUMMARIES`` under their names.
 """
 
 from typing import NamedTuple
 
-from popug_cli.billing import sql
+from popug_cli.audit.summaries import SUMMARIES
 from popug_cli.billing.rules import FEE_RANGE_CENTS, REWARD_RANGE_CENTS, SEGMENT_ENTRIES
-from popug_cli.bus.context import Context
 from popug_cli.bus.log import IS_RARE
 from popug_cli.storage.id_index import equal_ids, id_end
 
 IS_ASSIGNED = "log.type = 'popug.tasks.task_assigned.v1'"
 IS_COMPLETED = "log.type = 'popug.tasks.task_completed.v1'"
-IS_POSTED = "log.type = 'popug.billing.entry_posted.v1'"
 IS_PAYOUT = f"log.type = 'popug.billing.payout_made.v1' AND {IS_RARE}"
 
 
@@ -28,16 +25,6 @@ def _processed_by(consumer: str) -> str:
     )
 
 
-DATA_FIELDS = ("task_id", "assignee_id", "kind", "business_date", "amount_cents", "fee_cents", "reward_cents")
-EVENT_FIELDS = ("type", "id", "subject", "has_other_type", "time", *DATA_FIELDS)
-SELECT_EVENT_FIELDS = (
-    "SELECT sequence, type, id, subject, type IS NOT json_extract(envelope, '$.type') AS has_other_type,"
-    " json_extract(envelope, '$.time') AS time, "
-    + ", ".join(f"json_extract(envelope, '$.data.{field}') AS {field}" for field in DATA_FIELDS)
-    + " FROM bus_log"
-)
-
-
 class Invariant(NamedTuple):
     """The name of an invariant, its statement in words, and the SQL that selects its violations, one text per row."""
 
@@ -46,41 +33,12 @@ class Invariant(NamedTuple):
     select_violations: str
 
     @property
-    def reads_event_fields(self) -> bool:
-        """Whether its SQL reads ``event_fields``."""
-        return "event_fields" in self.select_violations
-
-    def sql(self, context: Context) -> str:
-        """Return the SQL to run: it reads the temporary table of event fields if there is one, else the log."""
-        return (
-            self.select_violations
-            if has_event_fields(context)
-            else self.select_violations.replace("event_fields", f"({SELECT_EVENT_FIELDS})")
-        )
-
-
-def has_event_fields(context: Context) -> bool:
-    """Return whether the event fields are in a temporary table of this connection."""
-    return bool(context.connection.select("SELECT 1 FROM sqlite_temp_master WHERE name = 'event_fields'"))
-
-
-def materialize_event_fields(context: Context) -> None:
-    """Copy the fields of all events into a temporary table, which exists as long as the connection."""
-    columns = ", ".join(EVENT_FIELDS)
-    context.connection.execute(f"CREATE TEMP TABLE event_fields (sequence INTEGER PRIMARY KEY, {columns})")
-    try:
-        context.connection.execute(f"INSERT INTO event_fields {SELECT_EVENT_FIELDS}")
-    except BaseException:  # an envelope that is not JSON; each check then reads the log and reports its own error
-        context.connection.execute("DROP TABLE event_fields")
-        raise
+    def reads_summaries(self) -> bool:
+        """Whether its SQL reads ``SUMMARIES``."""
+        return any(name in self.select_violations for name in SUMMARIES)
 
 
 INVARIANTS = (
-    Invariant(
-        "event_types_match_envelopes",
-        "event types match their envelopes",
-        "SELECT 'the event at ' || sequence FROM event_fields WHERE has_other_type",
-    ),
     Invariant(
         "event_ids_are_unique",
         "no two events have the same id",
@@ -112,7 +70,8 @@ INVARIANTS = (
     Invariant(
         "accounts_sum_to_zero",
         "all accounts together sum to zero",
-        "SELECT 'the sum is ' || sum(balance_cents) FROM billing_accounts HAVING sum(balance_cents) <> 0",
+        "SELECT 'the sum is ' || total FROM (SELECT sum(balance_cents) AS total FROM billing_accounts) AS accounts"
+        " WHERE total <> 0",
     ),
     Invariant(
         "balances_equal_entries",
@@ -120,18 +79,18 @@ INVARIANTS = (
         "SELECT 'account ' || account.account_id || ' has ' || account.balance_cents || ', its entries sum to '"
         " || coalesce(sums.total, 0) FROM billing_accounts account LEFT JOIN ("
         " SELECT account_id, sum(cents) AS total FROM ("
-        " SELECT credit_account AS account_id, amount_cents AS cents FROM billing_entries"
-        " UNION ALL SELECT debit_account, -amount_cents FROM billing_entries) AS sides GROUP BY account_id"
+        " SELECT credit_account AS account_id, amount_cents AS cents FROM entry_sums AS segment"
+        " UNION ALL SELECT debit_account, -amount_cents FROM entry_sums AS segment) AS sides GROUP BY account_id"
         ") AS sums ON sums.account_id = account.account_id WHERE account.balance_cents <> coalesce(sums.total, 0)",
     ),
     Invariant(
         "balances_by_day_equal_entries",
         "every day-end balance and every sum of a day equals that of the entries",
-        f"""
+        """
         WITH sums AS (
-            SELECT employee_id, business_date, sum({sql.SIGNED}) AS cents, sum({sql.FEES}) AS fees,
-                sum({sql.REWARDS}) AS rewards, sum({sql.PAYOUTS}) AS payouts
-            FROM billing_entries entry GROUP BY employee_id, business_date
+            SELECT employee_id, business_date, sum(change_cents) AS cents, sum(fees_cents) AS fees,
+                sum(rewards_cents) AS rewards, sum(payouts_cents) AS payouts
+            FROM entry_sums AS segment_sums GROUP BY employee_id, business_date
         ), running AS (
             SELECT sums.*, sum(cents) OVER (PARTITION BY employee_id ORDER BY business_date) AS balance FROM sums
         )
@@ -151,12 +110,12 @@ INVARIANTS = (
         "the stored sums of every full ledger segment equal those of its entries",
         f"""
         WITH sums AS (
-            SELECT employee_id, business_date, (position - 1) / {SEGMENT_ENTRIES} AS segment,
-                sum({sql.SIGNED}) AS change_cents, sum({sql.REWARDS}) AS earned_cents,
-                min(recorded_at) AS first_recorded_at, max(recorded_at) AS last_recorded_at
-            FROM billing_entries entry
-            WHERE position <= (SELECT max(position) / {SEGMENT_ENTRIES} * {SEGMENT_ENTRIES} FROM billing_entries)
-            GROUP BY 1, 2, 3
+            SELECT employee_id, business_date, segment, sum(change_cents) AS change_cents,
+                sum(rewards_cents) AS earned_cents, min(first_recorded_at) AS first_recorded_at,
+                max(last_recorded_at) AS last_recorded_at
+            FROM entry_sums AS segment_sums
+            WHERE segment < (SELECT max(position) / {SEGMENT_ENTRIES} FROM billing_entries)
+            GROUP BY employee_id, business_date, segment
         )
         SELECT employee_id || ' in ' || segment
         FROM (SELECT * FROM billing_segments EXCEPT SELECT * FROM sums) AS surplus
@@ -173,14 +132,14 @@ INVARIANTS = (
         LEFT JOIN (
             SELECT CAST(task_id AS TEXT) AS task_id, count(*) AS times,
                 min(fee_cents) AS fee_cents, min(reward_cents) AS reward_cents
-            FROM event_fields WHERE type = 'popug.billing.task_priced.v1' GROUP BY 1
+            FROM event_fields AS log WHERE type = 'popug.billing.task_priced.v1' GROUP BY 1
         ) AS priced ON priced.task_id = task.task_id
         WHERE priced.times IS NOT 1 OR priced.fee_cents IS NOT task.fee_cents
             OR priced.reward_cents IS NOT task.reward_cents
             OR task.fee_cents NOT BETWEEN {FEE_RANGE_CENTS[0]} AND {FEE_RANGE_CENTS[-1]}
             OR task.reward_cents NOT BETWEEN {REWARD_RANGE_CENTS[0]} AND {REWARD_RANGE_CENTS[-1]}
         UNION ALL
-        SELECT 'the event at ' || sequence FROM event_fields WHERE type = 'popug.billing.task_priced.v1'
+        SELECT 'the event at ' || sequence FROM event_fields AS log WHERE type = 'popug.billing.task_priced.v1'
             AND task_id NOT IN (SELECT task_id FROM billing_tasks)
         """,
     ),
@@ -285,11 +244,11 @@ INVARIANTS = (
     Invariant(
         "closed_days_never_change",
         "the fees, rewards and payouts of every closed day equal the sums of its entries",
-        f"""
+        """
         SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN (
-            SELECT business_date, sum({sql.FEES}) AS fees, sum({sql.REWARDS}) AS rewards,
-                sum({sql.PAYOUTS}) AS payouts, count(*) FILTER (WHERE kind = 'payout') AS paid
-            FROM billing_entries entry GROUP BY business_date
+            SELECT business_date, sum(fees_cents) AS fees, sum(rewards_cents) AS rewards,
+                sum(payouts_cents) AS payouts, sum(paid_count) AS paid
+            FROM entry_sums AS segment_sums GROUP BY business_date
         ) AS entries ON entries.business_date = day.business_date
         WHERE day.fees_cents <> coalesce(entries.fees, 0) OR day.rewards_cents <> coalesce(entries.rewards, 0)
             OR day.payouts_cents <> coalesce(entries.payouts, 0) OR day.paid_count <> coalesce(entries.paid, 0)
@@ -308,33 +267,11 @@ INVARIANTS = (
             OR json_extract(event.envelope, '$.data.in_red_count') IS NOT day.in_red_count
             OR json_extract(event.envelope, '$.time') IS NOT day.closed_at
         UNION ALL
-        SELECT 'the event at ' || sequence FROM event_fields event WHERE type = 'popug.billing.day_closed.v1'
+        SELECT 'the event at ' || sequence FROM bus_log event WHERE type = 'popug.billing.day_closed.v1' AND {IS_RARE}
             AND NOT EXISTS (SELECT 1 FROM billing_days day WHERE day.business_date = event.subject)
         UNION ALL
-        SELECT 'day ' || subject || ' was published twice' FROM event_fields WHERE type = 'popug.billing.day_closed.v1'
-        GROUP BY subject HAVING count(*) > 1
-        """,
-    ),
-    Invariant(
-        "income_sources_agree",
-        "the income of every day with entries is the same in events and, if up to date, in analytics",
-        f"""
-        WITH entries AS (
-            SELECT business_date, sum({sql.FEES} - {sql.REWARDS}) AS income
-            FROM billing_entries entry GROUP BY business_date
-        ), events AS (
-            SELECT business_date, sum({sql.FEES} - {sql.REWARDS}) AS income
-            FROM (SELECT log.* FROM event_fields log WHERE {IS_POSTED}) AS entry GROUP BY business_date
-        ), analytics AS (
-            SELECT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = 'analytics')
-                OR coalesce((SELECT position FROM bus_cursors WHERE consumer = 'analytics'), 0)
-                < (SELECT max(sequence) FROM bus_log log WHERE {IS_POSTED}) AS is_behind
-        )
-        SELECT 'day ' || entries.business_date FROM entries
-        LEFT JOIN events ON events.business_date = entries.business_date
-        LEFT JOIN analytics_days day ON day.business_date = entries.business_date
-        WHERE entries.income IS NOT events.income
-            OR (NOT (SELECT is_behind FROM analytics) AND entries.income IS NOT day.fees_cents - day.rewards_cents)
+        SELECT 'day ' || subject || ' was published twice' FROM bus_log
+        WHERE type = 'popug.billing.day_closed.v1' AND {IS_RARE} GROUP BY subject HAVING count(*) > 1
         """,
     ),
     Invariant(

@@ -14,6 +14,8 @@ from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.tasks import TaskAssigned, TaskCompleted, TaskCreated
 
+CHARGEABLE = (TaskAssigned, TaskCompleted)  # a union made for each event would cost more than the check
+
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """Open accounts, price new tasks, charge assignments and credit completions.
@@ -23,7 +25,7 @@ def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     record_first_day(context.calendar.date_of(events[0].time), context)
     _open_accounts(events, context)
     prices = price_tasks(events, context)
-    chargeable = [event for event in events if isinstance(event.data, TaskAssigned | TaskCompleted)]
+    chargeable = [event for event in events if isinstance(event.data, CHARGEABLE)]
     posted_ids = already_posted((event.id for event in chargeable), context)
     post([*_entries([event for event in chargeable if event.id not in posted_ids], prices, context)], context)
 
@@ -45,7 +47,7 @@ def _open_accounts(events: Sequence[Delivered[Event]], context: Context) -> None
 def _entries(events: Sequence[Delivered[Event]], prices: Mapping[str, Price], context: Context) -> Iterator[NewEntry]:
     business_date = business_date_resolver(context)
     for event in events:
-        assert isinstance(event.data, TaskAssigned | TaskCompleted)
+        assert isinstance(event.data, CHARGEABLE)
         price = prices[event.data.task_id]
         is_fee = isinstance(event.data, TaskAssigned)
         yield NewEntry(

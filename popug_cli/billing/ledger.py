@@ -7,7 +7,7 @@ from functools import cache
 
 import msgspec
 
-from popug_cli.billing.rules import MANAGEMENT, PAYOUTS, debit_and_credit
+from popug_cli.billing.rules import MANAGEMENT, PAYOUTS
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import Event
@@ -15,6 +15,9 @@ from popug_cli.messages.billing import EntryKind, EntryPosted
 from popug_cli.messages.envelope import Delivered
 
 FEES, REWARDS, PAYOUTS_MADE, NET = range(4)  # the order of the columns in CHANGE_FROM_VALUES
+Changes = dict[date, dict[str, list[int]]]
+"""What entries change in cents, in the order of these columns, by business date and employee."""
+
 CHANGE_FROM_VALUES = (
     "(SELECT column1 AS employee_id, column2 AS business_date, column3 AS fees_cents, column4 AS rewards_cents,"
     " column5 AS payouts_cents, column6 AS net_cents FROM (VALUES (?, ?, ?, ?, ?, ?)) AS parameters) AS change"
@@ -67,10 +70,11 @@ def already_posted(event_ids: Iterable[str], context: Context) -> set[str]:
 
 def post(entries: Sequence[NewEntry], context: Context) -> list[str]:
     """Write entries in this order, update the balances, publish ``entry_posted`` for each, and return the entry ids."""
-    _update_accounts(entries, context)
+    changes = _changes_by_day(entries)
+    _update_accounts(changes, context)
     rows = [(context.events.new_id(), entry) for entry in entries]
     _insert_entries(rows, context)
-    _update_account_days(entries, context)
+    _update_account_days(changes, context)
     for entry_id, entry in rows:
         context.events.publish(
             EntryPosted(
@@ -114,32 +118,45 @@ def _insert_entries(rows: Sequence[tuple[str, NewEntry]], context: Context) -> N
     )
 
 
-def _update_accounts(entries: Sequence[NewEntry], context: Context) -> None:
-    """Update the balances of accounts; create a missing account, so that an entry never waits for a registration."""
-    change_cents: dict[str, int] = defaultdict(int)
+def _changes_by_day(entries: Sequence[NewEntry]) -> Changes:
+    """Add up the entries."""
+    changes: Changes = defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
     for entry in entries:
-        debit, credit = debit_and_credit(entry.kind, entry.employee_id)
-        change_cents[debit] -= entry.amount_cents
-        change_cents[credit] += entry.amount_cents
-    assert sum(change_cents.values()) == 0
+        change, kind, cents = changes[entry.business_date][entry.employee_id], entry.kind, entry.amount_cents
+        change[NET] += kind.balance_sign * cents
+        if kind is EntryKind.PAYOUT:
+            change[PAYOUTS_MADE] += cents
+        else:
+            change[FEES] += kind.fee_sign * cents
+            change[REWARDS] += kind.reward_sign * cents
+    return changes
+
+
+def _update_accounts(changes: Changes, context: Context) -> None:
+    """Update the balances of accounts; create a missing account, so that an entry never waits for a registration.
+
+    The counterpart of a payout is ``PAYOUTS``, and that of all other entries ``MANAGEMENT``.
+    """
+    change_cents: dict[str, int] = defaultdict(int)
+    payouts_cents = management_cents = 0
+    for by_employee in changes.values():
+        for employee_id, change in by_employee.items():
+            change_cents[employee_id] += change[NET]
+            payouts_cents += change[PAYOUTS_MADE]
+            management_cents += change[FEES] - change[REWARDS]
+    assert sum(change_cents.values()) + payouts_cents + management_cents == 0
+    counterparts = ((PAYOUTS, PAYOUTS, payouts_cents), (MANAGEMENT, MANAGEMENT, management_cents))
     context.connection.insert_many(
         "INSERT INTO billing_accounts (account_id, kind, balance_cents) VALUES (?, ?, ?) ON CONFLICT (account_id)"
         " DO UPDATE SET balance_cents = billing_accounts.balance_cents + excluded.balance_cents",
         [
-            (account, account if account in {MANAGEMENT, PAYOUTS} else "employee", cents)
-            for account, cents in change_cents.items()
+            *((account, "employee", cents) for account, cents in change_cents.items()),
+            *(counterpart for counterpart in counterparts if counterpart[2]),
         ],
     )
 
 
-def _update_account_days(entries: Sequence[NewEntry], context: Context) -> None:
-    changes: dict[date, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
-    for entry in entries:
-        change, kind, cents = changes[entry.business_date][entry.employee_id], entry.kind, entry.amount_cents
-        change[FEES] += kind.fee_sign * cents
-        change[REWARDS] += kind.reward_sign * cents
-        change[PAYOUTS_MADE] += cents if kind is EntryKind.PAYOUT else 0
-        change[NET] += kind.balance_sign * cents
+def _update_account_days(changes: Changes, context: Context) -> None:
     # Oldest first, because a new day's balance starts from that of the latest earlier day.
     for day in sorted(changes):
         stored_day = day.isoformat()

@@ -11,6 +11,8 @@ from popug_cli.messages.billing import PriceDraw, TaskPriced
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import TaskAssigned, TaskCompleted, TaskCreated
 
+NAMING_A_TASK = (TaskCreated, TaskAssigned, TaskCompleted)
+
 
 class Price(NamedTuple):
     """The fee of each assignment of a task, and the reward of its completion, in cents."""
@@ -34,7 +36,7 @@ def price_tasks(events: Sequence[Delivered[Event]], context: Context) -> dict[st
     first_events: dict[str, Delivered[Event]] = {}
     created_tasks: dict[str, TaskCreated] = {}
     for event in events:
-        if isinstance(event.data, TaskCreated | TaskAssigned | TaskCompleted):
+        if isinstance(event.data, NAMING_A_TASK):
             first_events.setdefault(event.data.task_id, event)
         if isinstance(event.data, TaskCreated):
             created_tasks[event.data.task_id] = event.data

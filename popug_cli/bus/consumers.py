@@ -5,7 +5,7 @@ Functions that open a transaction raise the errors of ``storage.errors``; a fail
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 from popug_cli.bus import inbox, parked_events
@@ -19,15 +19,23 @@ from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode, subject_of
 from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.messages.upcasters import versions
-from popug_cli.storage.errors import environment_error
+from popug_cli.storage.errors import TransactionLost, environment_error
 
 BATCH_EVENTS = 10_000
 MIN_SKIPPED_EVENTS = 100
 SUBJECTS_PER_TRANSACTION = 100
+RERUN_SECONDS = 30.0  # after a database server has ended a transaction
+PAUSE_SECONDS = 0.05
 END_OF_TIME = "9999"  # later in text order than the RFC 3339 texts of earlier years
 
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
 GiveUp = Callable[[Delivered[Event], str, Context], bool]
+ProcessRows = Callable[["Consumer", Sequence[StoredEvent], set[str], Context], int]
+"""Process rows of the log, of which no subject is blocked; add the subjects of failures to the blocked ones."""
+
+
+class EventFailedError(Exception):
+    """A consumer failed on one of the events of a batch; its cause is the consumer's error."""
 
 
 def default_give_up(event: Delivered[Event], error: str, context: Context) -> bool:
@@ -80,6 +88,7 @@ def _catch_up(
     result = CatchUpResult()
     deadline = time.monotonic() + runtime.settings.number("bus.catch_up_seconds")
     due_by = END_OF_TIME if include_not_due else to_rfc3339(runtime.clock.now())
+    give_up_at = time.monotonic() + RERUN_SECONDS
     stopped: set[str] = set()
     while True:
         working, due = _consumers_with_work(runtime, consumers, due_by, progress)
@@ -92,6 +101,9 @@ def _catch_up(
                 if consumer.name in due or due_by == END_OF_TIME:
                     failures += retry_due(runtime, consumer, due_by, deadline)
             except PopugError as error:
+                if (isinstance(error, TransactionLost) or error.code == "in_doubt") and time.monotonic() < give_up_at:
+                    time.sleep(PAUSE_SECONDS)
+                    continue  # what is done is looked up again
                 result.errors.append(error)
                 stopped.add(consumer.name)
                 continue
@@ -137,8 +149,19 @@ def skip_unrelated(context: Context, consumers: Sequence[Consumer]) -> None:
 def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer] = ()) -> int:
     """Process the consumer's next batch in one transaction; return the number of events that failed.
 
-    The cursors of ``all_consumers`` are advanced as in ``skip_unrelated``.
+    The first attempt uses no savepoint: SQLite copies every page that a savepoint may have to restore. If an event
+    fails, that transaction is rolled back, and another one isolates the event with savepoints. The cursors of
+    ``all_consumers`` are advanced as in ``skip_unrelated``.
     """
+    try:
+        return _process_next_batch(runtime, consumer, all_consumers, process=_process_all)
+    except EventFailedError:
+        return _process_next_batch(runtime, consumer, all_consumers, process=_process_with_savepoints)
+
+
+def _process_next_batch(
+    runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer], process: ProcessRows
+) -> int:
     with runtime.writing(ANONYMOUS) as context:
         cursor = _cursor_position(context, consumer.name)
         reached, failures, left = cursor, 0, BATCH_EVENTS
@@ -146,7 +169,7 @@ def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequ
             limit = min(left, consumer.max_batch)
             rows = context.log.after(reached, consumer.types, limit)
             reached, left = (rows[-1][0], left - limit) if len(rows) == limit else (context.position, 0)
-            failures += _process(consumer, rows, context.at_position(reached))
+            failures += _process(consumer, rows, context.at_position(reached), process)
         _advance(context, consumer.name, cursor, reached)
         skip_unrelated(context, all_consumers)
         return failures
@@ -207,8 +230,8 @@ def mark_rebuilt(context: Context, consumer: Consumer) -> None:
     _set_cursor(context, consumer.name, context.position)
 
 
-def _process(consumer: Consumer, rows: Sequence[StoredEvent], context: Context) -> int:
-    """Process new events in bulk, one by one if that fails; park those behind a parked one. Return how many failed."""
+def _process(consumer: Consumer, rows: Sequence[StoredEvent], context: Context, process: ProcessRows) -> int:
+    """Process new events, and park those behind a parked one. Return how many failed."""
     processed = inbox.processed_sequences(context, consumer.name, rows)
     blocked = parked_events.blocked_subjects(context, consumer.name)
     unprocessed = [row for row in rows if row[0] not in processed] if processed else rows
@@ -216,21 +239,29 @@ def _process(consumer: Consumer, rows: Sequence[StoredEvent], context: Context) 
     if len(unblocked) < len(unprocessed):
         behind = [(row[0], _subject_of_row(row)) for row in unprocessed if _subject_of_row(row) in blocked]
         parked_events.park_behind(context, consumer.name, behind)
-    if unblocked and not _process_batch(consumer, unblocked, context):
-        return _process_one_by_one(consumer, unblocked, blocked, context)
-    return 0
+    return process(consumer, unblocked, blocked, context) if unblocked else 0
 
 
-def _process_batch(consumer: Consumer, rows: Sequence[StoredEvent], context: Context) -> bool:
-    """Process events in one call. If it fails, roll it back and return False; raise environment errors."""
+def _process_all(consumer: Consumer, rows: Sequence[StoredEvent], blocked: set[str], context: Context) -> int:
+    """Process events in one call. Raise ``EventFailedError`` if it fails, and environment errors."""
     try:
-        with _savepoint(context):
-            consumer.consume([decode(*row) for row in rows], context)
+        consumer.consume([decode(*row) for row in rows], context)
+        context.events.flush()
     except Exception as error:
         if environment_error(error, context.home.database):
             raise
-        return False
-    return True
+        raise EventFailedError from error
+    return 0
+
+
+def _process_with_savepoints(
+    consumer: Consumer, rows: Sequence[StoredEvent], blocked: set[str], context: Context
+) -> int:
+    """Process events in one call, or one by one if that fails. Return how many failed; raise environment errors."""
+    if len(rows) > 1:
+        with suppress(EventFailedError), _savepoint(context):
+            return _process_all(consumer, rows, blocked, context)
+    return _process_one_by_one(consumer, rows, blocked, context)
 
 
 def _process_one_by_one(consumer: Consumer, rows: Sequence[StoredEvent], blocked: set[str], context: Context) -> int:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
 from popug_cli.bus.log import Log
@@ -61,11 +62,29 @@ class Context:
         return replace(self, position=position)
 
 
+SELECT_OWN_LINK = "SELECT 1 FROM bus_links WHERE last_sequence = ? AND hash = ?"
+LOG_ID_DIGITS = 8
+
 WriteStatement = Callable[[str, Sequence[Sequence[Any]]], None]
 
 
 def _ignore_change(principal: Principal) -> None:
     """Do nothing: the default of ``on_change``."""
+
+
+class Newest:
+    """The newest known state of a database: its last log position, and the number of its last write transaction."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.position = 0
+        self.change_number = 0
+
+    def note(self, position: int, change_number: int) -> None:
+        """Raise the numbers to those of a transaction; they never fall."""
+        with self._lock:
+            self.position = max(self.position, position)
+            self.change_number = max(self.change_number, change_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +93,7 @@ class Runtime:
 
     ``write_lock`` is held around each write transaction; if threads share the company, it excludes the other threads.
     ``on_change`` is called after each transaction of ``writing`` that changed something, with its principal.
+    ``newest`` is the newest state of the database that a transaction of this process has seen or made.
     """
 
     database: Database
@@ -87,6 +107,12 @@ class Runtime:
     progress: Progress
     write_lock: Callable[[], AbstractContextManager[None]] = nullcontext
     on_change: Callable[[Principal], None] = _ignore_change
+    newest: Newest = field(default_factory=Newest)
+
+    @property
+    def log_id(self) -> str:
+        """The digits that distinguish this log from the logs of other companies."""
+        return self.home_id[-LOG_ID_DIGITS:]
 
     @contextmanager
     def writing(self, principal: Principal) -> Iterator[Context]:
@@ -99,9 +125,11 @@ class Runtime:
                 changes = connection.changed_rows
                 context = self._context(connection, principal, on_rollback)
                 yield context
-                if context.events.last_position >= 0:
-                    connection.decide_commit_by("SELECT 1 FROM bus_links WHERE hash = ?", context.events.close_link())
+                last = context.events.last_position
+                if last >= 0:
+                    connection.decide_commit_by(SELECT_OWN_LINK, last, context.events.close_link())
                 has_changed = connection.changed_rows != changes
+            self.newest.note(max(context.position, last), connection.change_number)
             if has_changed:
                 self.on_change(principal)
 
@@ -132,6 +160,8 @@ class Runtime:
     def _context(self, connection: Connection, principal: Principal, on_rollback: ExitStack) -> Context:
         log = Log(connection)
         position = log.last_position()
+        if not connection.writes:
+            self.newest.note(position, connection.change_number)
         now = self.clock.now()
         return Context(
             connection=connection,

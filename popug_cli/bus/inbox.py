@@ -60,7 +60,7 @@ def processed_sequences(context: Context, consumer: str, rows: Sequence[StoredEv
         " AND state = 'dropped'",
         **span,
     )
-    return _within(ranges, [sequence for sequence, *_ in rows]) | set(dropped)
+    return (_within(ranges, [row[0] for row in rows]) if ranges else set()) | set(dropped)
 
 
 def _within(ranges: Sequence[tuple[int, int]], positions: Sequence[int]) -> set[int]:

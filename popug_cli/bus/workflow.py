@@ -35,8 +35,8 @@ class WorkflowBackend(Protocol):
         """The open company."""
         ...
 
-    def asking(self, principal: Principal) -> AbstractContextManager[AskedCompany]:
-        """Return a context that asks other modules, all on one snapshot."""
+    def asking(self, principal: Principal, *, is_command: bool = False) -> AbstractContextManager[AskedCompany]:
+        """Return a context that asks other modules, all on one snapshot, for a query or a command."""
         ...
 
     def write(self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]) -> Result:

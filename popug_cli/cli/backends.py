@@ -4,10 +4,11 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from popug_cli.cli.output.screen import Screen
 from popug_cli.cli.state import session_file
+from popug_cli.cli.state.positions_file import PositionsFile
 from popug_cli.kernel import leftovers
 from popug_cli.kernel.errors import NotAuthenticated, NotFound, PopugError
 from popug_cli.kernel.home import Home
@@ -51,8 +52,11 @@ class Backends:
         """The home in this process; it performs the operator's messages and, without a server, all others."""
         from popug_cli.app.local_backend import LocalBackend
 
-        return self._given_backend or LocalBackend(
-            self._find_home(), warn=self._screen.printer.warn, progress=self._screen.progress
+        if self._given_backend:
+            return cast("LocalBackend", self._given_backend)
+        home = self._find_home()
+        return LocalBackend(
+            home, warn=self._screen.printer.warn, progress=self._screen.progress, positions=PositionsFile(home)
         )
 
     @cached_property
@@ -62,10 +66,16 @@ class Backends:
 
         if self._given_backend:
             return None
-        if url := self.server_url:
-            return connect_to_url(url, self._screen.printer.warn, self._screen.progress)
         warn, progress = self._screen.printer.warn, self._screen.progress
-        return find_local_server(self._find_home(), warn, progress, on_distrust=self._warn_unless_json)
+        if url := self.server_url:
+            remote = connect_to_url(url, warn, progress)
+            remote.positions = PositionsFile(remote.address.url)
+            return remote
+        home = self._find_home()
+        local_server = find_local_server(home, warn, progress, on_distrust=self._warn_unless_json)
+        if local_server is not None:
+            local_server.positions = PositionsFile(home)
+        return local_server
 
     @property
     def active(self) -> "Backend":

@@ -11,7 +11,9 @@ from popug_cli import __version__
 from popug_cli.client.address import Address
 from popug_cli.client.errors import ServerErrors, error_from_problem
 from popug_cli.client.http import Head, ProtocolError, ServerConnection
+from popug_cli.kernel import positions
 from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.positions import KnownPositions
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.version import series_of
 from popug_cli.messages import problem
@@ -65,7 +67,10 @@ class HttpRequest(msgspec.Struct, frozen=True):
 
 
 class RemoteBackend:
-    """A company behind a server. `warn` receives the warnings of each response."""
+    """A company behind a server. `warn` receives the warnings of each response.
+
+    ``positions`` are those of all answers; each request has them.
+    """
 
     def __init__(
         self,
@@ -84,6 +89,7 @@ class RemoteBackend:
         self._is_sent = False
         self._time_zone = ""
         self._date_field, self._date_received_at = "", 0.0
+        self.positions = KnownPositions()
 
     @property
     def calendar(self) -> "Calendar":
@@ -116,7 +122,7 @@ class RemoteBackend:
         """Send the message to the server and return its answer; raise a ``PopugError`` for any failure."""
         declaration = DECLARATIONS[type(message)]
         assert declaration.access is not Access.OPERATOR, "the operator's messages never go over a server"
-        request = _build_request(declaration, message, token)
+        request = _build_request(declaration, message, token, positions.text_of(self.positions.read()))
         body = self._answer(request)
         try:
             answer: Answer = msgspec.json.decode(body, type=declaration.answer)
@@ -239,6 +245,8 @@ class RemoteBackend:
     def _read_response_headers(self, head: Head) -> None:
         self._time_zone = head.fields.get("popug-time-zone", self._time_zone)
         self._date_field, self._date_received_at = head.fields.get("date", ""), monotonic()
+        if shown := positions.parse(head.fields.get("popug-position")):
+            self.positions.keep(shown)
         try:
             warnings = msgspec.json.decode(head.fields.get("popug-warnings", "[]"), type=list[str])
         except msgspec.MsgspecError:
@@ -329,11 +337,12 @@ class RemoteBackend:
             connection.close()
 
 
-def _build_request(declaration: Declaration, message: Message[Any], token: str | None) -> HttpRequest:
+def _build_request(declaration: Declaration, message: Message[Any], token: str | None, seen: str) -> HttpRequest:
     fields = {
         "Content-Type": "application/json",
         **_header_fields(None if declaration.access is Access.PUBLIC else token),
     }
+    fields |= {"Popug-Position": seen} if seen else {}
     has_key = declaration.is_command and not declaration.is_secret
     if has_key:
         fields["Idempotency-Key"] = _random_uuid()

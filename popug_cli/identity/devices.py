@@ -6,7 +6,6 @@ device.
 """
 
 from datetime import datetime
-from functools import partial
 
 import msgspec
 
@@ -14,7 +13,6 @@ from popug_cli.bus.context import Context
 from popug_cli.identity import keys, tokens
 from popug_cli.identity.rules import MAX_TOKEN_LIFETIME, lower_username
 from popug_cli.kernel.errors import PopugError
-from popug_cli.kernel.home import Home
 from popug_cli.messages.identity import User
 
 AUDIENCE = "popug-device"
@@ -39,12 +37,17 @@ def issue(context: Context, user: User, device_id: str | None) -> str:
     return tokens.sign(claims, keys.signing_key(context.home))
 
 
-def known_device(device_token: str | None, username: str, home: Home, home_id: str, now: datetime) -> str | None:
-    """Return the id of a device that has logged in as `username`; None if the token does not prove that."""
+def known_device(
+    device_token: str | None, username: str, find_key: tokens.FindKey, home_id: str, now: datetime
+) -> str | None:
+    """Return the id of a device that has logged in as `username`; None if the token does not prove that.
+
+    ``find_key`` finds public keys by their ids.
+    """
     if device_token is None:
         return None
     try:
-        payload = tokens.signed_payload(device_token, partial(keys.public_key, home))
+        payload = tokens.signed_payload(device_token, find_key)
         claims = msgspec.json.decode(payload, type=tokens.CommonClaims)
     except (PopugError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None

@@ -5,7 +5,7 @@ A key's id is its thumbprint (RFC 7638), so a file that contains another key is 
 
 import re
 import stat
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from popug_cli.kernel.disk_errors import owner_note
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.kernel.home import Home, replace_restoring_on_error
+from popug_cli.kernel.jwt_payload import decode_segment
 from popug_cli.kernel.randomness import RandomSource
 from popug_cli.platform.file_id import FileFingerprint, file_fingerprint
 from popug_cli.platform.files import make_directory, replace_file
@@ -87,7 +88,7 @@ def load_public_key(kid: str, public_key: str) -> "Ed25519PublicKey | None":
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        key = Ed25519PublicKey.from_public_bytes(urlsafe_b64decode(f"{public_key}="))
+        key = Ed25519PublicKey.from_public_bytes(decode_segment(public_key))
     except ValueError:
         return None
     return key if thumbprint(key) == kid else None

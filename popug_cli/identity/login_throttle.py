@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from popug_cli.bus.context import Context
-from popug_cli.identity import devices
+from popug_cli.identity import devices, published_keys
 from popug_cli.identity.rules import forget_lockouts_before, is_locked, is_username, lockout_after, lower_username
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.errors import NotAuthenticated
@@ -36,7 +36,9 @@ def attempt_of(message: LogIn, context: Context) -> LoginAttempt:
     username = lower_username(message.username)
     return LoginAttempt(
         username,
-        devices.known_device(message.device_token, username, context.home, context.home_id, context.now),
+        devices.known_device(
+            message.device_token, username, published_keys.find_key_in(context), context.home_id, context.now
+        ),
     )
 
 

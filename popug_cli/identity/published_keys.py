@@ -55,9 +55,20 @@ def key_set(context: Context) -> list[dict[str, str]]:
     return own + [keys.published_jwk(kid, public_key) for kid, public_key in rows if kid not in own_ids]
 
 
+def find_key_in(context: Context) -> tokens.FindKey:
+    """Return a function like that of ``find_key``; it reads in the transaction of ``context``."""
+    return partial(_find_in, context)
+
+
 def _find(runtime: Runtime, kid: str) -> "Ed25519PublicKey | None":
     if (own := keys.public_key(runtime.home, kid)) is not None:
         return own
     with runtime.reading(ANONYMOUS) as context:
-        public_key = context.connection.scalar("SELECT public_key FROM identity_keys WHERE kid = :kid", kid=kid)
+        return _find_in(context, kid)
+
+
+def _find_in(context: Context, kid: str) -> "Ed25519PublicKey | None":
+    if (own := keys.public_key(context.home, kid)) is not None:
+        return own
+    public_key = context.connection.scalar("SELECT public_key FROM identity_keys WHERE kid = :kid", kid=kid)
     return None if public_key is None else keys.load_public_key(kid, public_key)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from popug_cli.kernel import settings_file
 from popug_cli.kernel.errors import InvalidInput, PopugError
-from popug_cli.kernel.text import did_you_mean
+from popug_cli.kernel.text import did_you_mean, without_password
 
 Value = str | int | bool
 
@@ -23,6 +23,7 @@ class Setting:
     minimum: int = 0
     maximum: int = 2**31
     special_variable: str = ""
+    may_have_password: bool = False
 
     @property
     def variable(self) -> str:
@@ -40,13 +41,18 @@ class Setting:
             raise self._invalid_value(raw)
         return value
 
+    def shown(self, value: Value) -> Value:
+        """Return a value as people may see it: a URL without its password."""
+        return without_password(str(value)) if self.may_have_password else value
+
     def _invalid_value(self, raw: object) -> InvalidInput:
         whole_number = f"a whole number from {self.minimum} to {self.maximum}"
         descriptions = {bool: "true or false", int: whole_number, str: "one line"}
         expected = "one of " + ", ".join(self.choices) if self.choices else descriptions[type(self.default)]
         return InvalidInput(
             "invalid_setting",
-            f"{raw!r} is not a valid value for {self.key}: it must be {expected}.",
+            f"{'This' if self.may_have_password else repr(raw)} is not a valid value for {self.key}: it must be"
+            f" {expected}.",
             hint=f"{did_you_mean(str(raw), self.choices)}Run `popug config show` for all settings with their values.",
             details={"key": self.key},
         )
@@ -67,6 +73,7 @@ def _typed(raw: object, default: Value) -> Value | None:
 MAX_SMTP_TIMEOUT_SECONDS = 600
 MISSPELT_SIMILARITY = 0.9
 DATABASE_URL = "database.url"
+REPLICA_URL = "database.replica_url"
 SETTINGS = {
     setting.key: setting
     for setting in (
@@ -75,6 +82,14 @@ SETTINGS = {
             "",
             "the PostgreSQL database of the company (postgresql://USER@HOST/NAME); the file in the home if empty",
             special_variable="POPUG_DATABASE",
+            may_have_password=True,
+        ),
+        Setting(
+            REPLICA_URL,
+            "",
+            "a standby of that database, which answers queries (postgresql://USER@HOST/NAME); none if empty",
+            special_variable="POPUG_DATABASE_REPLICA",
+            may_have_password=True,
         ),
         Setting("mail.transport", "maildir", "where payout mail goes", choices=("maildir", "smtp")),
         Setting("mail.from", "popug@localhost", "the sender of payout mail"),

@@ -15,6 +15,12 @@ MIN_SIMILARITY = 0.6
 MAX_REASON_CHARACTERS = 500
 ASCII_REPLACEMENTS = {"…": "...", "“": '"', "”": '"'}
 _PLAIN = re.compile(r"[\x20-\x7e]*\Z")
+MASK = "***"
+NOT_SHOWN = "(not shown, because it is not a URL)"
+_DATABASE_URL = re.compile(  # for libpq, an @ before the first slash ends the credentials
+    r"(?s)\s*(?P<scheme>postgres(?:ql)?://)(?P<credentials>(?:[^/@]*@)?(?:[^?]*@)?)(?P<server>[^@?]*)(?P<query>\?.*)?"
+)
+_PASSWORD_WORDS = ("password", "secret")
 
 
 def is_hidden(character: str) -> bool:
@@ -106,3 +112,26 @@ def escape_hidden_json(document: str, *, only_ascii: bool = False) -> str:
 def _json_escape(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+
+
+def without_password(url: str) -> str:
+    """Return a URL with ``***`` for its passwords; any other text is replaced, because it may hold one anywhere."""
+    if not url or not (parts := _DATABASE_URL.fullmatch(url)):
+        return NOT_SHOWN if url else ""
+    user, colon, _ = parts["credentials"].partition(":")
+    shown = f"{user}:{MASK}@" if colon else user
+    return parts["scheme"] + shown + parts["server"] + "&".join(map(_masked, (parts["query"] or "").split("&")))
+
+
+def has_password(url: str) -> bool:
+    """Return whether a URL, or a text in its place, may contain a password."""
+    return without_password(url) != url.strip()
+
+
+def _masked(parameter: str) -> str:
+    """Return ``name=value`` of a query with a mask for the value of a password."""
+    from urllib.parse import unquote  # few commands need it
+
+    name, equals, _ = parameter.partition("=")
+    is_secret = any(word in unquote(parameter).lower() for word in _PASSWORD_WORDS)
+    return f"{name}={MASK}" if equals and is_secret else parameter

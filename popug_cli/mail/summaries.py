@@ -14,7 +14,7 @@ def queue_summaries(backend: WorkflowBackend, message: QueueSummaries, principal
 
     Analytics is asked on a snapshot before the transaction that queues: a closed day does not change.
     """
-    with backend.asking(principal) as company:
+    with backend.asking(principal, is_command=True) as company:
         top_tasks = {
             figures.business_date: company.ask(GetMostExpensiveTask(day=figures.business_date)).task
             for figures in summary.due_days(company.context)

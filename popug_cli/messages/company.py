@@ -122,6 +122,14 @@ class DatabaseCopied(msgspec.Struct, frozen=True):
     head: str
 
 
+class DatabaseMigrated(msgspec.Struct, frozen=True):
+    """The PostgreSQL database that was migrated, and the versions of its tables before (None if empty) and now."""
+
+    database: str
+    before: str | None
+    version: str
+
+
 class PermissionLine(msgspec.Struct, frozen=True):
     """The permissions of a message.
 
@@ -222,6 +230,13 @@ class CopyDatabase(Command[DatabaseCopied], frozen=True, kw_only=True):
 
     to: str | None = None
     source: str | None = None
+
+
+@declare("database migrate", access=Access.OPERATOR)
+class MigrateDatabase(Command[DatabaseMigrated], frozen=True, kw_only=True):
+    """Create or upgrade the tables of the PostgreSQL database, and give ``role`` the rights that popug needs there."""
+
+    role: str | None = None
 
 
 @declare("permissions", access=Access.PUBLIC)

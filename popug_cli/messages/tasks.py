@@ -1,7 +1,7 @@
 """Messages of tasks: creating, drawing, shuffling, completing."""
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -85,6 +85,15 @@ class HistoryLine(msgspec.Struct, frozen=True, omit_defaults=True):
     shuffle_id: str | None = None
     fee_cents: int | None = None
     reward_cents: int | None = None
+
+
+class ChangedTask(Task, frozen=True, omit_defaults=True):
+    """A task after a command that moves money.
+
+    ``counts_for`` is the business date of money that moves now; it is left out if that is today.
+    """
+
+    counts_for: date | None = None
 
 
 class TaskPage(msgspec.Struct, frozen=True):
@@ -171,7 +180,7 @@ class TaskImportResult(ImportResult, frozen=True):
 
 
 @declare("task add", roles=EVERYONE)
-class AddTask(Command[Task], frozen=True, kw_only=True):
+class AddTask(Command[ChangedTask], frozen=True, kw_only=True):
     """Create a task and assign it at random."""
 
     title: str
@@ -179,7 +188,7 @@ class AddTask(Command[Task], frozen=True, kw_only=True):
 
 
 @declare("task complete", roles=EVERYONE)
-class CompleteTask(Command[Task], frozen=True, kw_only=True):
+class CompleteTask(Command[ChangedTask], frozen=True, kw_only=True):
     """Complete an open task that is assigned to the sender."""
 
     number: int

@@ -37,6 +37,7 @@ HEADERS = {
     "Popug-Version": "The server's version.",
     "Popug-Home-Id": "The company's id.",
     "Popug-Time-Zone": "The company's time zone, an IANA name.",
+    "Popug-Position": "The positions that the answer of a message shows. Send the greatest of each source back.",
 }
 DESCRIPTION = (
     "Each message of popug is sent by POST, as JSON; `popug permissions` shows the roles that may send it. An error is"

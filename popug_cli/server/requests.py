@@ -7,6 +7,7 @@ from typing import Any, get_origin
 import msgspec
 
 from popug_cli.app.hosting.served_company import PerformResult
+from popug_cli.kernel import positions
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.base import MAX_MESSAGE_BYTES, Access, Declaration, declarations
 from popug_cli.server import http_errors
@@ -17,6 +18,7 @@ MAX_WARNING_BYTES = 8 * 1024
 MAX_OBJECTS = 1_000_000
 MAX_INTEGER = 2**63 - 1
 JSON = "application/json"
+POSITION = "Popug-Position"
 
 
 def public_messages() -> Iterator[Declaration]:
@@ -40,6 +42,11 @@ def idempotency_key(request: WebRequest) -> str | None:
     if key is None:
         return None
     return key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
+
+
+def seen_positions(request: WebRequest) -> positions.Positions:
+    """Return the positions that the client has seen; those that are not valid are ignored."""
+    return positions.parse(request.header(POSITION.lower().encode()))
 
 
 def decode_message(decoder: "msgspec.json.Decoder[Any]", request: WebRequest) -> Any:
@@ -70,7 +77,9 @@ def encode_answer(result: PerformResult, declaration: Declaration) -> Response:
     content = msgspec.json.encode(result.answer)
     if len(content) > MAX_MESSAGE_BYTES and not declaration.is_command:
         raise http_errors.answer_too_large(MAX_MESSAGE_BYTES)
-    headers = {"Popug-Warnings": _warnings_header(result.warnings)} if result.warnings else {}
+    headers = {POSITION: positions.text_of(result.positions)}
+    if result.warnings:
+        headers["Popug-Warnings"] = _warnings_header(result.warnings)
     if result.is_replayed:
         headers["Idempotency-Replayed"] = "true"
     return Response(content, JSON, headers=headers)

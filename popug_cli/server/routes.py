@@ -25,6 +25,7 @@ from popug_cli.server.requests import (
     invalid_message,
     path_of,
     public_messages,
+    seen_positions,
 )
 from popug_cli.server.thread_pools import ThreadPools
 
@@ -82,12 +83,12 @@ def _message_route(declaration: Declaration, company: ServedCompany, pools: Thre
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(declaration.message)
 
     async def perform(request: WebRequest) -> Response:
-        token, key = request.bearer, idempotency_key(request)
+        token, key, seen = request.bearer, idempotency_key(request), seen_positions(request)
 
         def perform_message() -> Response:
             message = decode_message(decoder, request)
             try:
-                return encode_answer(company.perform(message, token, key=key), declaration)
+                return encode_answer(company.perform(message, token, key=key, seen=seen), declaration)
             except OverflowError:
                 raise invalid_message("a number in it is too large") from None
 

@@ -23,7 +23,17 @@ PRIMARY_CODE_MASK = 0xFF
 OPEN_ERRORS = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
 # Codes of errors that say that nothing was done. A command that has committed a part reports ``in_doubt`` instead.
 ENVIRONMENT_CODES = frozenset(
-    {"database_busy", "disk_full", "foreign_owner", "home_replaced", "io_error", "newer_database", "read_only"}
+    {
+        "clock_differs",
+        "database_busy",
+        "database_unavailable",
+        "disk_full",
+        "foreign_owner",
+        "home_replaced",
+        "io_error",
+        "newer_database",
+        "read_only",
+    }
 )
 PARTIAL_WORK_KEPT = (
     "what was written until then is kept, and the next command continues from there; look before you repeat it."

@@ -79,7 +79,7 @@ def _faults(database: Path, deadline: float, committed_frames: int) -> Iterator[
             return
         yield from _schema_faults(connection, versions[0])
     with _open(database, deadline) as connection:
-        yield from (str(result) for (result,) in connection.execute("PRAGMA quick_check(1)") if result != "ok")
+        yield from (str(result) for (result,) in connection.execute("PRAGMA integrity_check(1)") if result != "ok")
 
 
 @contextmanager

@@ -59,6 +59,8 @@ class Connection(ABC):
     """Whether the database computes the columns of ``bus_log`` that repeat fields of the envelope."""
     writes: bool
     """Whether its transactions write and therefore take the write lock."""
+    change_number: int = 0
+    """The number of the last write transaction that this one sees; 0 if the database does not count them."""
 
     @abstractmethod
     def run(self, statement: str, values: Values) -> Cursor:
@@ -153,11 +155,10 @@ class Connection(ABC):
         """
         inserted, changed = 0, 0
         for size in BULK_ROW_COUNTS:
-            if len(rows) - inserted >= size and (parts := _ONE_ROW_OF_VALUES.fullmatch(statement)):
-                bulk_statement = f"{parts[1]}{', '.join([parts[2]] * size)}{parts[3]}"
+            if len(rows) - inserted >= size and (bulk := bulk_statement(statement, size)):
                 while len(rows) - inserted >= size:
                     chunk = rows[inserted : inserted + size]
-                    changed += self.run(bulk_statement, [*chain.from_iterable(chunk)]).rowcount
+                    changed += self.run(bulk, [*chain.from_iterable(chunk)]).rowcount
                     inserted += size
         if inserted < len(rows):
             changed += self.execute_many(statement, rows[inserted:])
@@ -207,8 +208,12 @@ class Database(ABC):
     def connection(self, *, writes: bool) -> AbstractContextManager[Connection]:
         """Yield a connection for successive transactions of one kind; raise the errors of ``storage.errors``."""
 
-    is_shared: ClassVar[bool] = False
+    replica: "Database | None" = None
+    """A copy of the database for queries, which may be behind."""
+    is_shared: bool = False
     """Whether several homes may use the database, each with keys of its own."""
+    address: str = ""
+    """The text that names a database on a server in messages; empty for a file in a home."""
 
     @abstractmethod
     def ignoring_stop_requests(self) -> "Database":
@@ -237,6 +242,12 @@ class Database(ABC):
         with self.connection(writes=True) as connection, connection.begin() as on_rollback:
             connection.refuse_newer()
             yield connection, on_rollback
+
+
+def bulk_statement(statement: str, row_count: int) -> str | None:
+    """Return the statement for several rows, or None if its ``?`` placeholders are not all in one ``VALUES (…)``."""
+    parts = _ONE_ROW_OF_VALUES.fullmatch(statement)
+    return f"{parts[1]}{', '.join([parts[2]] * row_count)}{parts[3]}" if parts else None
 
 
 def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -7,12 +7,33 @@ import pytest
 
 pytest.register_assert_rewrite("tests.support.installed_company")
 
+from tests.acceptance import sqlite_only  # noqa: E402
 from tests.support.installed_company import Company  # noqa: E402  (after its assertions are registered)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let a server hold the companies, if that was asked for."""
     Company.is_served = config.getoption("--place") == "server"
+
+
+@pytest.hookimpl(tryfirst=True)  # before options such as -m select by marker
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that are about the file of SQLite; leave them out on PostgreSQL."""
+    for item in items:
+        if why := sqlite_only.reason(item.path.name, item.name):
+            item.add_marker(pytest.mark.sqlite_file(why))
+    if config.getoption("--place") == "postgres":
+        left_out = [item for item in items if item.get_closest_marker("sqlite_file")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """List the tests that were left out."""
+    if config.getoption("--place") == "postgres":
+        terminalreporter.section("tests of the SQLite file, which do not run on PostgreSQL")
+        for line in sqlite_only.lines():
+            terminalreporter.line(line)
 
 
 @pytest.fixture(autouse=True)

@@ -362,7 +362,7 @@ def test_interrupted_command_has_done_all_or_nothing(company: Company) -> None:
         [*PROGRAM, "tasks", "import", str(file), "--json"], env=company.environment("kesha"),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    wait_until_it_has_the_database_open(process, company.home / "popug.db")
+    wait_until_it_has_the_database_open(process, company)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode in {0, 130}, stderr
@@ -377,8 +377,13 @@ def test_interrupted_command_has_done_all_or_nothing(company: Company) -> None:
     assert company.run("doctor").ok()["ok"] is True
 
 
-def wait_until_it_has_the_database_open(process: subprocess.Popen[bytes], database: Path) -> None:
-    """Return when the process has opened the file, or has ended."""
+def wait_until_it_has_the_database_open(process: subprocess.Popen[bytes], company: Company) -> None:
+    """Return when the process has opened the file or a session of the database, or has ended."""
+    database = company.home / "popug.db"
+    sessions = "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND application_name = 'popug'"
+    while company.database_server and process.poll() is None:
+        if company.database_server.execute(sessions, company.database):
+            return
     descriptors = Path(f"/proc/{process.pid}/fd")
     while process.poll() is None:
         with suppress(OSError):  # a descriptor, or the process itself, has just gone

@@ -124,6 +124,15 @@ def test_other_date_than_today_is_named(company: Company, is_closed: bool) -> No
     assert named == [is_closed] * len(shown), shown
 
 
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_json_of_changed_task_names_another_date_only(company: Company, is_closed: bool) -> None:
+    if is_closed:
+        company.ask("ada", "close-day")
+    changed = [company.ask("ada", "task", "add", "Wipe the glass"), company.ask("kesha", "task", "complete", "2")]
+    assert [task.get("counts_for") for task in changed] == [company.today(plus_days=1) if is_closed else None] * 2
+    assert ["counts_for" in task for task in changed] == [is_closed] * 2
+
+
 def test_next_day_counts_for_itself_again(company: Company) -> None:
     company.ask("ada", "close-day")
     company.clock_offset = timedelta(days=1)

@@ -1,8 +1,6 @@
 """Wrong guesses by others, new passwords, and the commands that a machine token may not run, seen by users."""
 
 import re
-import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,8 +18,8 @@ def log_in(company: Company, session: Path, password: str = PASSWORD) -> Result:
 def lock_out(company: Company) -> None:
     """Store what many guesses of others leave; to make them takes minutes, because each one has to wait."""
     until = (datetime.now(UTC) + timedelta(minutes=10)).isoformat().replace("+00:00", "Z")
-    with closing(sqlite3.connect(company.home / "popug.db")) as database, database:
-        database.execute("REPLACE INTO identity_throttle VALUES ('kesha', 15, ?)", (until,))
+    company.sql("DELETE FROM identity_throttle WHERE username = 'kesha'")
+    company.sql("INSERT INTO identity_throttle VALUES ('kesha', 15, ?)", until)
 
 
 def test_user_logs_in_during_guesses_by_others(company: Company, folder: Path) -> None:

@@ -14,6 +14,11 @@ from tests.support.installed_company import Company
 USER_REGISTERED = "popug.identity.user_registered.v1"
 TASK_CREATED_1 = "popug.tasks.task_created.v1"
 TASK_ASSIGNED = "popug.tasks.task_assigned.v1"
+SELECT_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ?"
+SELECT_POSTGRES_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE ?"
+CREATE_RAISE = (
+    "CREATE FUNCTION out_of_order() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'out of order'; END $$"
+)
 
 
 def database(company: Company) -> sqlite3.Connection:
@@ -37,22 +42,24 @@ def append(company: Company, type_: str, subject: str, data: Any, event_id: str 
 
 def break_consumer(company: Company, module: str) -> list[str]:
     """Make every insert into the module's tables fail. Return the triggers to drop afterwards."""
-    with database(company) as db:
-        tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ?", (f"{module}_%",))
-        names = [name for (name,) in tables]
-        for name in names:
-            for act in ("INSERT", "UPDATE"):
-                db.execute(
-                    f"CREATE TRIGGER broken_{act}_{name} BEFORE {act} ON {name}"
-                    " BEGIN SELECT RAISE(ABORT, 'out of order'); END"
-                )
-    return [f"broken_{act}_{name}" for name in names for act in ("INSERT", "UPDATE")]
+    tables, action, on = SELECT_TABLES, "BEGIN SELECT RAISE(ABORT, 'out of order'); END", ""
+    if company.database_server:
+        company.sql(CREATE_RAISE)
+        tables, action, on = SELECT_POSTGRES_TABLES, "EXECUTE FUNCTION out_of_order()", " ON {}"
+    triggers = []
+    for (name,) in company.sql(tables, f"{module}_%"):
+        for act in ("INSERT", "UPDATE"):
+            trigger = f"broken_{act}_{name}"
+            company.sql(f"CREATE TRIGGER {trigger} BEFORE {act} ON {name} {action}")
+            triggers.append(trigger + on.format(name))
+    return triggers
 
 
 def mend_consumer(company: Company, triggers: list[str]) -> None:
-    with database(company) as db:
-        for trigger in triggers:
-            db.execute(f"DROP TRIGGER {trigger}")
+    for trigger in triggers:
+        company.sql(f"DROP TRIGGER {trigger}")
+    if company.database_server:
+        company.sql("DROP FUNCTION out_of_order")
 
 
 def consumer(company: Company, name: str) -> dict[str, Any]:
@@ -226,8 +233,7 @@ def test_trace_leads_from_the_command_to_the_mail(lone: Company) -> None:
 
 def test_8_altered_read_model_is_found_and_rebuilt(lone: Company) -> None:
     lone.add_task("ada", "Feed the cage")
-    with database(lone) as db:
-        db.execute("UPDATE analytics_people SET balance_cents = balance_cents + 1")
+    lone.sql("UPDATE analytics_people SET balance_cents = balance_cents + 1")
     verify = lone.run("events", "replay", "--verify", as_user="ada")
     assert verify.code == 7
     assert [each["table"] for each in verify.json["differences"]] == ["analytics_people"]

@@ -10,7 +10,13 @@ from tests.support.installed_company import Company
 
 
 def in_the_shell(company: Company, *statements: str) -> None:
-    """Edit the file as the sqlite3 shell would, past every trigger."""
+    """Edit the database as the shell of sqlite3 or psql would, past every trigger."""
+    if company.database_server:
+        with company.database_server.session(company.database) as session:
+            session.execute("SET session_replication_role = replica")
+            for statement in statements:
+                session.execute(statement.encode())
+        return
     with closing(sqlite3.connect(company.home / "popug.db", isolation_level=None)) as database:
         triggers = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
         for name, _ in triggers:

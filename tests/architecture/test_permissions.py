@@ -85,8 +85,29 @@ MAY_FOR_OTHERS = {
 }
 WITHOUT_A_TOKEN = {"login", "permissions", "events schemas", "token keys"}
 OPERATORS = {
-    *("init", "recover", "doctor", "ledger verify", "backup", "restore", "config show", "config set"),
-    *("hooks list", "hooks test", "hooks retry", "scheduler", "scheduler install", "serve", "serve install", "demo"),
+    *(
+        "init",
+        "recover",
+        "doctor",
+        "ledger verify",
+        "backup",
+        "restore",
+        "database copy",
+        "database migrate",
+        "config show",
+        "config set",
+    ),
+    *(
+        "hooks list",
+        "hooks test",
+        "hooks retry",
+        "scheduler",
+        "scheduler install",
+        "serve",
+        "serve install",
+        "demo",
+        "database migrate",
+    ),
 }
 CLOSE_DAY_MAY = {"close-day", "mail send"}
 

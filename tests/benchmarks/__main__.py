@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.benchmarks.figures import Figure, show, write_json
 
-NAMES = ("start_up", "client", "growth", "shuffle", "close_day", "flat", "hledger", "writers")
-PEERS = {"sqlite3": "sqlite3", "hledger": "hledger", "task": "taskwarrior"}
+NAMES = ("startup", "growth", "shuffle", "close_day", "flat", "hledger", "writers", "postgres")
+PEERS = {"sqlite3": "sqlite3", "hledger": "hledger", "task": "taskwarrior", "gh": "gh"}
 NEEDS = {"shuffle": "sqlite3", "close_day": "sqlite3", "hledger": "hledger"}
 
 
@@ -38,9 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
             growth = import_module("tests.benchmarks.growth").table(quick=chosen.quick)
     finally:
         write_json(shown, chosen.json, milliseconds_by_tasks=growth)
-    missed = [figure.name for figure in shown if not figure.is_met]
-    sys.stdout.write(f"\n{len(shown) - len(missed)} of {len(shown)} goals are met; {chosen.json} has every round.\n")
-    return 1 if missed else 0
+    goals = [figure.is_met for figure in shown if figure.goal is not None]
+    sys.stdout.write(f"\n{sum(goals)} of {len(goals)} goals are met; {chosen.json} has every round.\n")
+    return 0 if all(goals) else 1
 
 
 def find_peers() -> None:

@@ -24,7 +24,7 @@ from tests.benchmarks.floor import Cost, copy_database, costing, row_floor
 from tests.support.billing_company import assigned, completed_by, created
 from tests.support.company import InProcess
 
-GOAL = 1.6
+GOAL = 1.4
 KEPT = "kept.db"
 CROWD = 25_000
 ADDED = ("bus_log", "bus_links", "billing_entries", "billing_days", "mail_outbox")

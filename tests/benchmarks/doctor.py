@@ -16,8 +16,8 @@ from typing import NamedTuple
 from tests.benchmarks.figures import machine
 from tests.benchmarks.homes import home_of
 
-GOAL_SECONDS = 60
-GOAL_MIB = 512
+GOAL_SECONDS = 15
+GOAL_MIB = 256
 ROUNDS = 2
 COMMANDS = (("doctor",), ("ledger", "verify"))
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -15,11 +16,11 @@ Way = Callable[[], object]
 
 
 class Figure(NamedTuple):
-    """The ratio of each round; ``goal`` is an upper bound, or a lower one if more is better."""
+    """The ratio of each round; ``goal`` is an upper bound, or a lower one if more is better, or None for a peer."""
 
     name: str
     ratios: Sequence[float]
-    goal: float
+    goal: float | None
     more_is_better: bool = False
     note: str = ""
 
@@ -30,7 +31,9 @@ class Figure(NamedTuple):
 
     @property
     def is_met(self) -> bool:
-        """Return whether the median reaches the goal."""
+        """Return whether the median reaches the goal, if there is one."""
+        if self.goal is None:
+            return True
         return self.median >= self.goal if self.more_is_better else self.median <= self.goal
 
 
@@ -45,6 +48,14 @@ def seconds(way: Way) -> float:
     since = time.perf_counter()
     way()
     return time.perf_counter() - since
+
+
+def child_cpu_seconds(way: Way) -> float:
+    """Return the processor seconds of the processes that a call runs and waits for."""
+    since = resource.getrusage(resource.RUSAGE_CHILDREN)
+    way()
+    until = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return until.ru_utime + until.ru_stime - since.ru_utime - since.ru_stime
 
 
 def ratios_in_turn(ours: Way, theirs: Way, rounds: int, *, spent: Callable[[Way], float] = seconds) -> list[float]:
@@ -74,8 +85,8 @@ def show(figures: Iterable[Figure]) -> Iterator[Figure]:
     """Print each figure as it comes, and yield it."""
     sys.stdout.write(f"{machine()}\n\n{'':<54}{'goal':>8}{'median':>8}{'lowest':>8}{'highest':>8}\n")
     for figure in figures:
-        bound = f"{'>=' if figure.more_is_better else '<='} {figure.goal:.2f}"
-        verdict = "  met" if figure.is_met else "  MISSED"
+        bound = "" if figure.goal is None else f"{'>=' if figure.more_is_better else '<='} {figure.goal:.2f}"
+        verdict = "" if figure.goal is None else "  met" if figure.is_met else "  MISSED"
         low, high = min(figure.ratios), max(figure.ratios)
         sys.stdout.write(f"{figure.name:<54}{bound:>8}{figure.median:>8.2f}{low:>8.2f}{high:>8.2f}{verdict}\n")
         if figure.note:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.benchmarks.figures import Figure, Way, process, ratios_in_turn, seconds
 from tests.benchmarks.homes import SIZES, copy_of, home_of, token_of
-from tests.benchmarks.start_up import POPUG, QUICK_ROUNDS, ROUNDS
+from tests.benchmarks.startup import POPUG, QUICK_ROUNDS, ROUNDS
 
 LARGEST = {False: 1_000_000, True: 100_000}
 TASKWARRIOR_SIZES = (10, 1_000, 10_000, 100_000)

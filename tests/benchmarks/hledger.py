@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.benchmarks.figures import Figure, process, ratios_in_turn
 from tests.benchmarks.homes import home_of, token_of
-from tests.benchmarks.start_up import POPUG
+from tests.benchmarks.startup import POPUG
 
 ENTRIES, QUICK_ENTRIES = 100_000, 1_000
 

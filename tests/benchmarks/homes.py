@@ -75,7 +75,9 @@ def token_of(home: Path, username: str = "boss") -> str:
     with_token = home / (TOKEN_FILE if username == "boss" else f"{username}.token")
     if not with_token.exists():
         backend = LocalBackend(Home(home))
-        issued = backend.perform_as(OPERATOR, IssueToken(username=username, ttl_seconds=365 * 86400))
+        issued = backend.perform_as(
+            principal_of(backend, "boss"), IssueToken(username=username, ttl_seconds=31 * 86400)
+        )
         backend.close()
         with_token.write_text(issued.token)
     return with_token.read_text()

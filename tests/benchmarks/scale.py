@@ -8,7 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,20 +56,31 @@ def size_of(home: Path) -> int:
     return int((pages - free) * size)
 
 
+def sizes_of(home: Path) -> dict[str, int]:
+    """Return the bytes of each table and index, if this SQLite has the table ``dbstat``."""
+    with closing(sqlite3.connect(home / "popug.db")) as database, suppress(sqlite3.OperationalError):
+        return dict(database.execute("SELECT name, sum(pgsize) FROM dbstat GROUP BY name"))
+    return {}
+
+
 def main(tasks: int) -> None:
     """Print the table."""
     sys.stdout.write(f"{machine()}, load {os.getloadavg()[0]:.1f}\n\n")
     with copy_of(home_of(tasks=tasks)) as home:
         spent_by(home, "balance")  # migrates a home that an older popug made
-        imported = size_of(home)
+        imported, imported_sizes = size_of(home), sizes_of(home)
         _show("tasks shuffle --yes", spent_by(home, "tasks shuffle --yes"))
-        shuffled = size_of(home)
+        shuffled, shuffled_sizes = size_of(home), sizes_of(home)
         for command in COMMANDS:
             _show(command, spent_by(home, command))
     sys.stdout.write(
         f"\nKB per imported task {imported / tasks / 1000:.2f} (goal 3.2),"
-        f" per shuffled one {(shuffled - imported) / tasks / 1000:.2f} (goal 1.8)\n"
+        f" per shuffled one {(shuffled - imported) / tasks / 1000:.2f} (goal 1.8)\n\n"
+        f"{'bytes a task':<40}{'imported':>10}{'shuffled':>10}\n"
     )
+    for name, size in sorted(imported_sizes.items(), key=lambda item: -item[1]):
+        if size > tasks:
+            sys.stdout.write(f"{name:<40}{size / tasks:>10.0f}{(shuffled_sizes[name] - size) / tasks:>10.0f}\n")
 
 
 def _show(command: str, spent: Spent) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.__main__ import NAMES, main
+from tests.benchmarks.figures import Figure, show
+from tests.benchmarks.startup import peers
 
 
 def test_missing_program_skips_its_benchmark_with_a_message(
@@ -33,3 +35,13 @@ def test_invalid_arguments_are_refused_before_measuring(
     assert refusal.value.code == 2
     assert said in capsys.readouterr().err
     assert "flat" in NAMES
+
+
+def test_missing_peers_are_left_out_of_the_startup_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    assert peers(tmp_path) == {}
+
+
+def test_figure_without_goal_is_shown_without_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [figure.is_met for figure in show([Figure("gh", [3.0], None), Figure("popug", [3.0], 2.0)])] == [True, False]
+    assert "MISSED" not in capsys.readouterr().out.partition("popug")[0]

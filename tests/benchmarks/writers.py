@@ -14,7 +14,7 @@ from popug_cli.kernel.home import Home
 from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.homes import copy_of, home_of, principal_of, token_of
-from tests.benchmarks.start_up import POPUG
+from tests.benchmarks.startup import POPUG
 
 PROCESSES = 8
 COMMANDS, QUICK_COMMANDS = 200, 25

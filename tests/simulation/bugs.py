@@ -42,12 +42,12 @@ BUGS = {
         (
             Change(
                 "bus/consumers.py",
-                "            failures += _process(consumer, rows, context.at_position(reached))\n"
+                "            failures += _process(consumer, rows, context.at_position(reached), process)\n"
                 "        _advance(context, consumer.name, reached)\n"
                 "        skip_unrelated(context, all_consumers)\n        return failures\n",
                 "        _advance(context, consumer.name, reached)\n"
                 "    with runtime.writing(ANONYMOUS) as context:\n"
-                "        return _process(consumer, rows, context.at_position(reached))\n",
+                "        return _process(consumer, rows, context.at_position(reached), process)\n",
             ),
         ),
     ),
@@ -263,8 +263,8 @@ DISK_BUGS: dict[str, Bug] = {
             Change("bus/consumers.py", "        with context.connection.savepoint():\n", "        if True:\n"),
             Change(
                 "billing/ledger.py",
-                "    _update_accounts(entries, context)\n",
-                f"    _update_accounts(entries, context)\n{COMMIT_AMIDST}",
+                "    _update_accounts(changes, context)\n",
+                f"    _update_accounts(changes, context)\n{COMMIT_AMIDST}",
             ),
         ),
     ),

@@ -6,6 +6,7 @@ of the path to the end: positions in the log, times of posting and queueing, ids
 consumers publish. The cause of an entry is its type, its subject and the command's event that caused it.
 """
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.violation import Violation
@@ -13,7 +14,7 @@ from tests.simulation.violation import Violation
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-CAUSE = "(SELECT json_array(type, subject, json_extract(envelope, '$.causationid')) FROM bus_log WHERE id = event_id)"
+SELECT_CAUSES = "SELECT entry_id, type, subject, envelope FROM billing_entries JOIN bus_log ON id = event_id"
 COLUMNS = {
     "identity_users": "user_id, username, email, role, active, registered_at",
     "tasks_people": "user_id, username, role, active, assignable",
@@ -23,7 +24,7 @@ COLUMNS = {
     "tasks_shuffles": "shuffle_id, requested_by, requested_at, state, seed, candidates_count, task_count, error",
     "billing_accounts": "account_id, kind, username, balance_cents, registered_at",
     "billing_tasks": "task_id, number, title, fee_cents, reward_cents",
-    "billing_entries": f"{CAUSE}, employee_id, debit_account, credit_account, amount_cents, kind, business_date,"
+    "billing_entries": "entry_id, employee_id, debit_account, credit_account, amount_cents, kind, business_date,"
     " occurred_at, task_id",
     "billing_account_days": "*",
     "billing_days": "*",
@@ -43,7 +44,13 @@ State = dict[str, list[tuple[Any, ...]]]
 
 def end_state(world: "World") -> State:
     """Return all compared rows, sorted, by table."""
-    return {table: sorted(world.rows(f"SELECT {columns} FROM {table}"), key=repr) for table, columns in COLUMNS.items()}
+    causes = {
+        entry_id: (type_, subject, json.loads(envelope).get("causationid"))
+        for entry_id, type_, subject, envelope in world.rows(SELECT_CAUSES)
+    }
+    state = {table: world.rows(f"SELECT {columns} FROM {table}") for table, columns in COLUMNS.items()}
+    state["billing_entries"] = [(causes.get(entry_id), *entry) for entry_id, *entry in state["billing_entries"]]
+    return {table: sorted(rows, key=repr) for table, rows in state.items()}
 
 
 def require_equal(disturbed: State, undisturbed: State) -> None:

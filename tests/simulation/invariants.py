@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from popug_cli.audit.doctor import examine as doctor
+from popug_cli.audit.shared_database import server_checks, snapshot_as_file
 from popug_cli.messages.principal import ANONYMOUS
 from tests.simulation.injected_faults import PLANNED
 from tests.simulation.model import Task
@@ -36,10 +37,15 @@ def compare_tables(world: "World") -> None:
 def examine(world: "World") -> None:
     """Run the doctor's whole examination, after the consumers have caught up as before any doctor's."""
     world.until_done(world.backend.catch_up)
-    with world.backend.runtime.reading(ANONYMOUS) as context:
-        health = doctor(context)
-    bad = [f"{check.name}: {check.detail}" for check in health.checks if not check.ok]
-    require(health.ok, "doctor", bad)
+    runtime = world.backend.runtime
+    with runtime.reading(ANONYMOUS) as context, snapshot_as_file(runtime, context) as copy:
+        checks = [*doctor(copy).checks]
+        if runtime.database.is_shared:
+            on_server = server_checks(context, copy, runtime.database.address)
+            replaced = {check.name for check in on_server}
+            checks = [*(check for check in checks if check.name not in replaced), *on_server]
+    bad = [f"{check.name}: {check.detail}" for check in checks if not check.ok]
+    require(not bad, "doctor", bad)
 
 
 def dropped(world: "World") -> set[str]:

@@ -7,6 +7,8 @@ import secrets
 import shutil
 import sqlite3
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from popug_cli.storage.port import Database
 from popug_cli.storage.sqlite import SqliteDatabase
 
 COPY_SECONDS = 60
+Query = Callable[..., list[Any]]
 
 
 class UnsyncedDatabase(SqliteDatabase):
@@ -43,14 +46,46 @@ def prepare(root: Path, server_url: str) -> None:
     """
     if server_url:
         Home(root).make()
-        _choose(root, _create(server_url, "template0"))
+        url = _create(server_url, "template0")
+        Home(root).config.write_text(f'[database]\nurl = "{url}"\n', encoding="utf-8")
+
+
+def give_consumers_time(root: Path) -> None:
+    """Let consumers catch up for as long as it takes, since the speed of the machine must not change a world."""
+    with Home(root).config.open("a", encoding="utf-8") as config:
+        config.write("[bus]\ncatch_up_seconds = 86400\n")
 
 
 def copy(template: Path, root: Path) -> None:
     """Copy a company that no process has open."""
     shutil.copytree(template, root)
     if url := _url(template):
-        _choose(root, _create(url, _database_of(url)))
+        config = Home(root).config
+        config.write_text(config.read_text(encoding="utf-8").replace(url, _create(url, _database_of(url))))
+
+
+@contextmanager
+def snapshot(root: Path) -> Iterator[Query]:
+    """Yield a function that reads one snapshot of a company, past popug's drivers; ``?`` stands for a value."""
+    if url := _url(root):
+        import psycopg
+
+        with psycopg.connect(url) as reader:
+            reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            reader.read_only = True
+            yield lambda statement, *values: reader.execute(
+                statement.replace("?", "%s").encode(), values or None
+            ).fetchall()
+        return
+    uri = f"{Home(root).database.as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)) as file:
+        file.execute("BEGIN")
+        yield lambda statement, *values: file.execute(statement, values).fetchall()
+
+
+def is_on_server(root: Path) -> bool:
+    """Return whether a company's database is on a server."""
+    return bool(_url(root))
 
 
 def remove(root: Path) -> None:
@@ -62,10 +97,6 @@ def remove(root: Path) -> None:
 
 def _url(root: Path) -> str:
     return read_settings(Home(root).config, {}).text(DATABASE_URL)
-
-
-def _choose(root: Path, url: str) -> None:
-    Home(root).config.write_text(f'[database]\nurl = "{url}"\n', encoding="utf-8")
 
 
 def _database_of(url: str) -> str:

@@ -57,6 +57,7 @@ def found_template(root: Path) -> None:
     for name, role in (("ann", "worker"), ("bob", "worker"), ("carl", "accountant")):
         company.hire(name, role)
     company.backend.runtime.database.close()
+    place.give_consumers_time(root)
 
 
 def run(plan: Plan, shop: Path, *, keep_state: bool = False) -> Verdict:

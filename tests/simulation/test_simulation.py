@@ -13,8 +13,11 @@ from tests.simulation.compare import COLUMNS
 from tests.simulation.plan import COMMANDS, DISTURBANCES, Operation, Plan, only, plan, read_places, spell
 from tests.simulation.run import run, workshop
 from tests.simulation.shrink import shrink
+from tests.support.postgres.harness import role_url
+from tests.support.postgres.server import PostgresServer
 
 OPERATIONS = 20_000
+OPERATIONS_ON_POSTGRES = 500
 JOBS = 2
 FOUND_LATE = {"given-up-done-again"}  # takes thousands of operations: `python -m tests.simulation --bugs` runs it
 
@@ -29,6 +32,14 @@ def test_twenty_thousand_operations_break_no_invariant() -> None:
     assert tally.failed is None, f"{tally.failed[1].detail}\nreplay: {replay_line(tally.failed[0], None)}"
     assert tally.operations == OPERATIONS
     assert 0 < tally.wild < tally.worlds
+
+
+def test_worlds_on_postgres_break_no_invariant(postgres: PostgresServer) -> None:
+    url = role_url(postgres)
+    tally = campaign(1, OPERATIONS_ON_POSTGRES, jobs=1, watch=lambda tally: None, length=250, server_url=url)
+    assert tally.failed is None, f"{tally.failed[1].detail}\nreplay: {replay_line(tally.failed[0], None)}"
+    left = "SELECT datname FROM pg_database WHERE datname LIKE 'simulation%'"
+    assert postgres.execute(left) == []
 
 
 def test_each_planted_bug_is_found() -> None:

@@ -4,11 +4,13 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from email import policy
@@ -20,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 from tests.support.installed_server import Residence
 from tests.support.postgres import clock
-from tests.support.postgres.server import PostgresServer
+from tests.support.postgres.server import OWNER, PostgresServer
 
 Json = dict[str, Any]
 
@@ -172,6 +174,14 @@ class Company:
                 clock.install(self.database_server, self.database)
         return self.database_server.url(self.database)
 
+    def sql(self, statement: str, *values: Any) -> list[Any]:
+        """Run a statement on the database, in a transaction of its own; return its rows. ``?`` stands for a value."""
+        if self.database_server and self.database:
+            translated = statement.replace("?", "%s")
+            return self.database_server.execute(translated, *values, database=self.database, role=OWNER)
+        with closing(sqlite3.connect(self.home / "popug.db", isolation_level=None)) as database:
+            return database.execute(statement, values).fetchall()
+
     def run(
         self,
         *args: str,
@@ -319,7 +329,7 @@ class Company:
 
     def copy_to(self, folder: Path) -> "Company":
         """Copy the company into another folder: home, keys and tokens, but no session file."""
-        copy = Company(folder, self.zone)
+        copy = type(self)(folder, self.zone)
         self.residence.end()
         shutil.copytree(self.home, copy.home)
         if self.database_server and self.database:

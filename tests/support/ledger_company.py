@@ -14,7 +14,7 @@ from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.tasks import AddTask, CompleteTask, GetTask, ShuffleTasks
 from tests.support.company import InProcess, SeededChance, SetClock
 
-PAYING_SEED = 16  # with these, both closed days have a payout
+PAYING_SEED = 3  # with these, both closed days have a payout
 
 
 def company_with_a_past(root: Path) -> InProcess:

@@ -58,6 +58,14 @@ class IdempotencyGuard:
             yield
 
 
+class RepeatedCommand(Exception):
+    """Another server has performed the command since its key was looked up; ``stored`` is the answer."""
+
+    def __init__(self, stored: idempotency_store.StoredAnswer) -> None:
+        super().__init__()
+        self.stored = stored
+
+
 @dataclass(slots=True)
 class AnswerRecorder:
     """Stores the answer of a command, in the transaction of its effect if it is known there.
@@ -70,6 +78,11 @@ class AnswerRecorder:
     answer_type: Any
     is_saved: bool = False
     is_final: bool = False
+
+    def refuse_repetition(self, context: Context) -> None:
+        """Raise ``RepeatedCommand`` if the answer is stored, which only the holder of the write lock knows."""
+        if not self.is_saved and (stored := idempotency_store.find(context, self.request)) is not None:
+            raise RepeatedCommand(stored)
 
     def record(self, context: Context, result: Any) -> None:
         """Store the result of a write if it is the answer, or the query that determines the answer."""
@@ -94,10 +107,15 @@ def perform_idempotently(
         with backend.runtime.reading(principal) as context:
             stored = idempotency_store.find(context, request)
         if stored is not None:
-            return remembered or _replayed(backend, principal, stored), True
+            return _replayed(backend, principal, stored, remembered), True
         recorder = AnswerRecorder(request, declaration.answer)
         backend.on_write = recorder.record
-        answer = backend.perform_as(principal, message)
+        if backend.runtime.database.is_shared:
+            backend.before_write = recorder.refuse_repetition
+        try:
+            answer = backend.perform_as(principal, message)
+        except RepeatedCommand as repetition:
+            return _replayed(backend, principal, repetition.stored, None), True
         if recorder.is_saved and not recorder.is_final:
             guard.remember(request, answer)
         elif not recorder.is_saved:
@@ -113,7 +131,17 @@ def _save(backend: "LocalBackend", request: idempotency_store.IdempotentCommand,
         raise partly_done(fault) from fault
 
 
-def _replayed(backend: "LocalBackend", principal: Principal, stored: idempotency_store.StoredAnswer) -> Any:
+def _replayed(
+    backend: "LocalBackend", principal: Principal, stored: idempotency_store.StoredAnswer, remembered: Any
+) -> Any:
+    """Return the stored answer. First a commit shows that the synchronous standby has it as well, if there is one."""
+    if backend.runtime.database.is_shared:
+        with backend.runtime.writing(ANONYMOUS):
+            pass
+    backend.reads.show_newest(backend.runtime)
+    if remembered is not None:
+        return remembered
     if stored.answer is not None:
         return msgspec.Raw(stored.answer.encode())
+    backend.reads.allows_replica = False  # the answer of a command
     return backend.perform_as(principal, stored.next_query())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -13,10 +13,12 @@ from popug_cli.app.local_backend import LocalBackend
 from popug_cli.bus.context import Runtime
 from popug_cli.bus.log import SELECT_LINK, SELECT_NEWEST_LINK
 from popug_cli.identity import devices, users
+from popug_cli.identity.published_keys import find_key
 from popug_cli.identity.rules import lower_username
 from popug_cli.identity.token_cache import VerifiedTokenCache
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.positions import KnownPositions, Positions
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Message, Query
@@ -25,14 +27,20 @@ from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.platform.file_id import file_fingerprint
 from popug_cli.storage.wal_check import watch_files
 
+NO_POSITIONS: Positions = {}
+
 
 @dataclass(frozen=True, slots=True)
 class PerformResult:
-    """An answer with its warnings; `is_replayed` if the same idempotency key received the answer before."""
+    """An answer with its warnings, and the positions of the log that it shows.
+
+    `is_replayed` if the same idempotency key received the answer before.
+    """
 
     answer: Any
     warnings: list[str]
     is_replayed: bool = False
+    positions: Positions = field(default_factory=dict)
 
 
 class ServedCompany:
@@ -62,21 +70,25 @@ class ServedCompany:
         """Return the IANA name of the company's time zone."""
         return self._runtime.calendar.time_zone
 
-    def perform(self, message: Message[Any], token: str | None, *, key: str | None = None) -> PerformResult:
+    def perform(
+        self, message: Message[Any], token: str | None, *, key: str | None = None, seen: Positions = NO_POSITIONS
+    ) -> PerformResult:
         """Perform a message on behalf of the token's owner; raise a ``PopugError`` for any failure.
 
-        A command with an idempotency key takes effect once, however often it is sent within 24 hours.
+        A query shows all up to the positions that the caller has ``seen``, or warns. A command with an idempotency key
+        takes effect once, however often it is sent within 24 hours.
         """
         warnings: list[str] = []
         is_command = not isinstance(message, Query)
         backend = self.open_backend(warnings.append, is_command=is_command)
+        backend.reads.positions = KnownPositions(seen)
         if isinstance(message, Query):
-            return PerformResult(backend.perform(message, token), warnings)
+            return PerformResult(backend.perform(message, token), warnings, positions=backend.reads.shown)
         principal = backend.authorize(message, token)
         if key is None:
-            return PerformResult(backend.perform_as(principal, message), warnings)
+            return PerformResult(backend.perform_as(principal, message), warnings, positions=backend.reads.shown)
         answer, is_replayed = perform_idempotently(backend, self._idempotency, principal, message, key)
-        return PerformResult(answer, warnings, is_replayed)
+        return PerformResult(answer, warnings, is_replayed, backend.reads.shown)
 
     def has_verified(self, token: str | None) -> bool:
         """Return whether the signature of a token was verified before and the token has not expired."""
@@ -90,7 +102,7 @@ class ServedCompany:
         """Return the username in lower case, if the device that logs in has logged in as this user before."""
         runtime = self._fresh_runtime()
         device_id = devices.known_device(
-            message.device_token, message.username, self.home, runtime.home_id, runtime.clock.now()
+            message.device_token, message.username, find_key(runtime), runtime.home_id, runtime.clock.now()
         )
         return None if device_id is None else lower_username(message.username)
 

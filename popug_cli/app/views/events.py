@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def show_bus_status(backend: "LocalBackend", message: ShowBusStatus, principal: Principal) -> BusStatus:
     """Return the end of the log, the state of every consumer, unknown event types, and problems."""
     backend.catch_up()
-    with backend.runtime.reading(principal) as context:
+    with backend.querying(principal) as context:
         return bus_status(context, sorted(backend.consumers, key=lambda consumer: consumer.name))
 
 

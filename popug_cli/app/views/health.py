@@ -26,8 +26,8 @@ def check_health(backend: "LocalBackend", message: CheckHealth, principal: Princ
     _catch_up(backend)
     runtime = backend.runtime
     with runtime.reading(principal) as context, snapshot_as_file(runtime, context) as copy:
-        health = examine(copy)
-        on_server = server_checks(context, copy) if runtime.database.is_shared else []
+        health = examine(copy, is_file_checked=backend.is_file_checked)
+        on_server = server_checks(context, copy, runtime.database.address) if runtime.database.is_shared else []
     replaced = {check.name for check in on_server}
     checks = [*(check for check in health.checks if check.name not in replaced), *on_server]
     keys = _check_keys(backend.home)
@@ -71,7 +71,7 @@ def _check_keys(home: Home) -> Check:
 def _has_no_users(backend: "LocalBackend", principal: Principal) -> bool:
     """Return whether `popug init` was interrupted before the first user; False if the database cannot be read."""
     try:
-        with backend.asking(principal) as company:
+        with backend.asking(principal, is_command=True) as company:
             return not company.ask(ListUsers(limit=1)).users
     except PopugError:
         return False

@@ -1,7 +1,8 @@
 """Data for shell completion: fast, and limited to what the user may see.
 
-A local database is read with plain SQLite, read-only. The token's id is looked up, but its signature is not verified: a
-user who can run this can read the file anyway. A server verifies the token as for any query.
+A database in the home is read with plain SQLite, read-only; its token's id is looked up, but its signature is not
+verified: a user who can run this can read the file anyway. A server verifies the token as for any query. A company on
+PostgreSQL is asked by queries.
 """
 
 import signal
@@ -12,8 +13,11 @@ from typing import TYPE_CHECKING
 
 from popug_cli.identity import shell_completion as people
 from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.settings import read_settings
 from popug_cli.messages.base import Role
+from popug_cli.storage.database_choice import chosen_url
 from popug_cli.storage.read_only import ReadError, ReadOnlyDatabase, open_read_only
 from popug_cli.tasks import shell_completion as tasks
 from popug_cli.tasks.shell_completion import CompletionItems
@@ -32,7 +36,7 @@ class CompletionTimeout(LookupError):
 
 def from_database(home: Home, token: str, kind: str, start: str) -> CompletionItems:
     """Return the words of a kind that begin with `start`, each with a description; empty if it cannot find any."""
-    if not home.database.exists():
+    if not home.database.exists() or is_on_server(home):
         return []
     try:
         with open_read_only(home.database, DATABASE_TIMEOUT_SECONDS) as database:
@@ -40,6 +44,14 @@ def from_database(home: Home, token: str, kind: str, start: str) -> CompletionIt
             return _find(database, viewer, kind, start) if viewer else []
     except ReadError:
         return []
+
+
+def is_on_server(home: Home) -> bool:
+    """Return whether the company is on PostgreSQL, or may be: a file that is left in its home is out of date."""
+    try:
+        return bool(chosen_url(home, read_settings(home.config)))
+    except (PopugError, OSError):
+        return True
 
 
 def _find(database: ReadOnlyDatabase, viewer: people.Viewer, kind: str, start: str) -> CompletionItems:
@@ -57,7 +69,7 @@ def _find(database: ReadOnlyDatabase, viewer: people.Viewer, kind: str, start: s
 
 
 def from_server(backend: "Backend", token: str, kind: str, start: str) -> CompletionItems:
-    """Return the same from a server; raise ``CompletionTimeout`` if it is too slow, or a ``PopugError``."""
+    """Return the same by queries; raise ``CompletionTimeout`` if it is too slow, or a ``PopugError``."""
     from popug_cli.messages.identity import WhoAmI
     from popug_cli.messages.tasks import ListTasks, StatusFilter
 

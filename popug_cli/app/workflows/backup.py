@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from popug_cli.app.views.health import KEYS_CHECK
+from popug_cli.app.workflows import server_backup
 from popug_cli.kernel.errors import Conflict, IntegrityViolation
 from popug_cli.kernel.home import Home
 from popug_cli.messages.company import BackUp, Backup, CheckHealth, Health
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 def back_up(backend: "LocalBackend", message: BackUp, principal: Principal) -> Backup:
     """Write a backup to a new file.
 
-    Raise ``file_exists``, ``unwritable_file``, or ``integrity`` if the copy fails a health check.
+    Raise ``file_exists``, ``unwritable_file``, ``usage`` for a company on PostgreSQL, or ``integrity`` if the copy
+    fails a health check.
     """
+    if backend.runtime.database.is_shared:
+        raise server_backup.refused("popug backup")
     backend.catch_up(completely=True)
     path = Path(os.path.abspath(Path(message.path).expanduser())) if message.path else _default_path(backend)
     _refuse_existing(path)
@@ -61,9 +65,13 @@ def _copy_settings(backend: "LocalBackend", copy: Home) -> None:
     copy.config.write_bytes(content)
 
 
-def verify(backend: "LocalBackend", copy: Home) -> None:
-    """Run the health checks on a copy, which has no keys; raise ``integrity`` if a check other than the keys' fails."""
+def verify(backend: "LocalBackend", copy: Home, *, is_file_checked: bool = False) -> None:
+    """Run the health checks on a copy, which has no keys; raise ``integrity`` if a check other than the keys' fails.
+
+    They leave out the check of the database file if it ``is_file_checked``.
+    """
     copy_backend = backend.for_home(copy)
+    copy_backend.is_file_checked = is_file_checked
     try:
         health: Health = copy_backend.perform(CheckHealth())
     finally:

@@ -3,7 +3,7 @@
 from datetime import date
 from typing import TYPE_CHECKING
 
-from popug_cli.app.asking import CompanySnapshot
+from popug_cli.app.asking import CompanySnapshot, perform_part
 from popug_cli.bus.consumers import retry_in_transaction, rolled_back
 from popug_cli.bus.context import Context
 from popug_cli.bus.dead_letters import event_id_of
@@ -39,9 +39,9 @@ def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) 
         return _dry_run(backend, message, principal, up_to)
     closed = _close_days(backend, message, principal, up_to)
     backend.catch_up(completely=True)
-    backend.perform_part(principal, QueueSummaries())
-    run = backend.perform_part(principal, SendDue()) if message.send_mail else None
-    with backend.asking(principal) as company:
+    perform_part(backend, principal, QueueSummaries())
+    run = perform_part(backend, principal, SendDue()) if message.send_mail else None
+    with backend.asking(principal, is_command=True) as company:
         mail = MailCount(run.sent, run.queued, run.failed) if run else MailCount(0, company.ask(CountMails()).unsent)
         return CloseReport(closed, mail, _set_aside(company))
 
@@ -70,7 +70,7 @@ def _dry_run(backend: "LocalBackend", message: CloseDay, principal: Principal, u
             return company.ask(PreviewClose(up_to=up_to)).days, _set_aside(company)
 
     closed, parked = backend.write(message, principal, preview)
-    with backend.asking(principal) as company:
+    with backend.asking(principal, is_command=True) as company:
         summaries = company.ask(CountSummaries(days=len(closed))).summaries
     mail = MailCount(0, sum(day.paid_count for day in closed) + summaries)
     every_day = closed + _closed_before(backend, principal, up_to, closed)
@@ -82,7 +82,7 @@ def _closed_before(
 ) -> list[ClosedDay]:
     if any(closed_day.business_date == day for closed_day in reported):
         return []
-    with backend.asking(principal) as company:
+    with backend.asking(principal, is_command=True) as company:
         closed = company.ask(GetClosedDay(day=day)).day
     return [closed] if closed else []
 

@@ -2,13 +2,13 @@
 
 from contextlib import closing
 from dataclasses import replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from popug_cli import bootstrap
 from popug_cli.app.workflows.backup import verify
-from popug_cli.audit.chain_check import broken_links
 from popug_cli.bus.context import Context
-from popug_cli.bus.log import Log
+from popug_cli.bus.log import ENVELOPE, Log
 from popug_cli.identity import keys, published_keys
 from popug_cli.kernel.errors import Conflict, IntegrityViolation
 from popug_cli.kernel.settings import DATABASE_URL, read_settings
@@ -17,6 +17,10 @@ from popug_cli.messages.company import CopyDatabase, DatabaseCopied
 from popug_cli.messages.principal import Principal
 from popug_cli.platform import files
 from popug_cli.storage import temporary_home
+from popug_cli.storage.postgres import require_driver
+
+SELECT_EVENTS = f"SELECT sequence, {ENVELOPE} FROM bus_log ORDER BY sequence"
+SELECT_LINKS = "SELECT last_sequence, first_sequence, hash FROM bus_links ORDER BY last_sequence"
 
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
@@ -35,6 +39,7 @@ def copy_database(backend: "LocalBackend", message: CopyDatabase, principal: Pri
 
 
 def _to_server(backend: "LocalBackend", url: str, principal: Principal) -> DatabaseCopied:
+    require_driver()
     from popug_cli.storage.postgres import copying, schema
     from popug_cli.storage.postgres.driver import PostgresDatabase
 
@@ -48,17 +53,18 @@ def _to_server(backend: "LocalBackend", url: str, principal: Principal) -> Datab
     with closing(PostgresDatabase(url)) as target, backend.runtime.writing(principal) as context:
         schema.migrate(url)
         with target.transaction(writes=True) as connection:
-            if connection.scalar("SELECT 1 FROM storage_home"):
+            if schema.has_company(connection):
                 raise _not_empty(target.address)
             copying.from_file(context.connection, connection, context.progress)
             copy = replace(context, connection=connection, log=Log(connection))
-            _check_chain(copy, context.log.head_hash(), target.address)
+            _check_logs_equal(context, copy, target.address)
             published_keys.publish(copy)
         return _answer(context, target.address)
 
 
 def _to_home(backend: "LocalBackend", url: str, principal: Principal) -> DatabaseCopied:
     """Copy into a temporary home, check that, and move it; the new home has a key of its own, and holds its mail."""
+    require_driver()
     from popug_cli.storage.postgres import copying
     from popug_cli.storage.postgres.driver import PostgresDatabase
 
@@ -97,15 +103,17 @@ def _check_head(context: Context, head: str | None, place: str) -> None:
         )
 
 
-def _check_chain(context: Context, head: str | None, address: str) -> None:
-    """Recompute the hash chain of a copy, and compare its head; raise ``integrity``."""
-    _check_head(context, head, address)
-    for broken in broken_links(context):
-        raise IntegrityViolation(
-            "integrity",
-            f"The copy in {address} differs from its source in {broken}, so nothing was kept.",
-            hint="Run `popug doctor` on the source, then try again.",
-        )
+def _check_logs_equal(context: Context, copy: Context, address: str) -> None:
+    """Compare every event and every link of the hash chain with those of the copy; raise ``integrity``."""
+    for statement in (SELECT_EVENTS, SELECT_LINKS):
+        rows = zip_longest(context.connection.stream(statement), copy.connection.stream(statement))
+        for row, copied in rows:
+            if row != copied:
+                raise IntegrityViolation(
+                    "integrity",
+                    f"The copy in {address} differs from its source at {(row or copied)[0]}, so nothing was kept.",
+                    hint="Run `popug doctor` on the source, then try again.",
+                )
 
 
 def _answer(context: Context, target: str) -> DatabaseCopied:

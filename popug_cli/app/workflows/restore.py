@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from popug_cli.app.workflows import restored_settings
+from popug_cli.app.workflows import restored_settings, server_backup
 from popug_cli.app.workflows.backup import verify
 from popug_cli.identity import keys, token_store
 from popug_cli.kernel import home_owner
 from popug_cli.kernel.errors import NotFound, PopugError, Unavailable
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.settings import load_settings
+from popug_cli.kernel.settings import DATABASE_URL, load_settings, read_settings
 from popug_cli.mail import outbox
 from popug_cli.messages.company import Restore, RestoreResult
 from popug_cli.messages.principal import Principal
@@ -34,8 +34,10 @@ def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> 
     All tokens are revoked, unsent mail is held, a new key signs, and the home keeps its settings of mail unless
     ``take_mail_settings``. Raise
     ``unreadable_file``, ``file_in_use``, ``corrupt_database``, ``newer_database``, ``integrity``, ``invalid_setting``,
-    ``no_locks`` or ``read_only``. Until the replacement, nothing is changed.
+    ``no_locks``, ``read_only``, or ``usage`` for a company on PostgreSQL. Until the replacement, nothing is changed.
     """
+    if read_settings(backend.home.config).text(DATABASE_URL):
+        raise server_backup.refused("popug restore")
     file = Path(message.path).expanduser()
     home = Path(os.path.realpath(backend.home.root))
     home_owner.check_owner(home)
@@ -53,6 +55,8 @@ def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> 
         backup_reader.unpack(file, fresh)
         if fault := foreign_database.find_fault(fresh.database):
             raise backup_reader.not_a_backup(file, fault)
+        if read_settings(fresh.config, {}).text(DATABASE_URL):
+            raise backup_reader.not_a_backup(file, "its settings name a PostgreSQL database")
         _verify(backend, file, fresh)
         fresh.make()
         _make_safe(backend, fresh, principal)
@@ -71,10 +75,13 @@ def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> 
 
 
 def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
-    """Run the health checks on the unpacked copy; in errors, name the backup file instead of the copy."""
+    """Run the health checks on the unpacked copy, whose database file is checked already.
+
+    In errors, name the backup file instead of the copy.
+    """
     try:
         load_settings(fresh.config, {})
-        verify(backend, fresh)
+        verify(backend, fresh, is_file_checked=True)
     except NotFound as error:
         raise backup_reader.not_a_backup(file, "there is no company in it") from error
     except PopugError as error:

@@ -13,6 +13,7 @@ from typing import Any
 from popug_cli.kernel import settings_file
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.settings import SETTINGS
 from popug_cli.messages.company import SettingDifference
 from popug_cli.platform.files import read_regular_file, replace_file
 
@@ -93,9 +94,13 @@ def _differences(own: Mapping[str, Any], backup: Mapping[str, Any], *, keeps_mai
 def _shown_values(tables: Mapping[str, Any]) -> dict[str, str | int | bool]:
     """Return the values by their dotted keys; those of types that no setting has, such as dates, as text."""
     return {
-        key: value if isinstance(value, str | int | bool) else str(value)
+        key: _shown(key, value if isinstance(value, str | int | bool) else str(value))
         for key, value in settings_file.flatten(tables).items()
     }
+
+
+def _shown(key: str, value: str | int | bool) -> str | int | bool:
+    return SETTINGS[key].shown(value) if key in SETTINGS else value
 
 
 def _replace_mail(file: Path, own_mail: Any) -> None:

@@ -6,7 +6,7 @@
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
-from popug_cli.app.asking import CompanySnapshot
+from popug_cli.app.asking import CompanySnapshot, perform_part
 from popug_cli.app.workflows.close_day import close_day
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import list_parked_events
@@ -29,7 +29,7 @@ HEARTBEAT_INTERVAL = timedelta(minutes=10)
 def show_schedule(backend: "LocalBackend", message: ShowSchedule, principal: Principal) -> Schedule:
     """Return the next scheduled work, and when it is due."""
     backend.catch_up()
-    with backend.asking(principal) as company:
+    with backend.asking(principal, is_command=True) as company:
         return _schedule(company, message.at_minute, confirmed=message.confirmed)
 
 
@@ -37,7 +37,7 @@ def run_due(backend: "LocalBackend", message: RunDue, principal: Principal) -> S
     """Retry events, close days, queue summaries, send mail and write the daily backup, as far as they are due."""
     _record_heartbeat(backend, principal)
     backend.catch_up(completely=True)
-    with backend.asking(principal) as company:
+    with backend.asking(principal, is_command=True) as company:
         now = company.context.now
         up_to = last_closable_day(backend.calendar, now, message.at_minute)
         schedule = _schedule(company, message.at_minute, confirmed=message.confirmed)
@@ -45,10 +45,10 @@ def run_due(backend: "LocalBackend", message: RunDue, principal: Principal) -> S
     if schedule.overdue_days and not schedule.needs_yes:
         close_message = CloseDay(day=up_to, send_mail=False, confirmed=message.confirmed)
         closed = [day for day in close_day(backend, close_message, principal).days if not day.already_closed]
-    backend.perform_part(principal, QueueSummaries())
-    mail = backend.perform_part(principal, SendDue(if_any=True))
+    perform_part(backend, principal, QueueSummaries())
+    mail = perform_part(backend, principal, SendDue(if_any=True))
     backup = _back_up(backend, principal) if backend.runtime.settings.flag("scheduler.backup") else None
-    with backend.asking(principal) as company:
+    with backend.asking(principal, is_command=True) as company:
         next_schedule = _schedule(company, message.at_minute, confirmed=message.confirmed)
         set_aside = len(list_parked_events(company.context))
         return ScheduledRunResult(now, closed, mail, set_aside, backup, next_schedule)

@@ -6,10 +6,11 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from popug_cli.app.workflows import server_backup
 from popug_cli.kernel import settings_file
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import replace_restoring_on_error
-from popug_cli.kernel.settings import SETTINGS, find_setting, read_settings
+from popug_cli.kernel.settings import DATABASE_URL, REPLICA_URL, SETTINGS, find_setting, read_settings
 from popug_cli.messages.base import Role, declarations
 from popug_cli.messages.company import (
     PermissionLine,
@@ -37,7 +38,7 @@ def show_settings(backend: "LocalBackend", message: ShowSettings, principal: Pri
         home=str(backend.home.root),
         time_zone=time_zone,
         settings=[
-            SettingLine(key, settings.values[key], settings.sources[key], setting.help)
+            SettingLine(key, setting.shown(settings.values[key]), settings.sources[key], setting.help)
             for key, setting in sorted(SETTINGS.items())
         ],
     )
@@ -46,7 +47,8 @@ def show_settings(backend: "LocalBackend", message: ShowSettings, principal: Pri
 def set_setting(backend: "LocalBackend", message: SetSetting, principal: Principal) -> SettingList:
     """Write one setting to the file, keep the rest of the file, and publish ``setting_changed``.
 
-    Raise ``unknown_setting``, or ``invalid_setting`` for the value or for a file that cannot be changed.
+    Raise ``unknown_setting``, ``invalid_setting`` for the value or for a file that cannot be changed, ``invalid_url``,
+    or ``usage`` for a backup of PostgreSQL.
     """
     import tomlkit
 
@@ -58,6 +60,10 @@ def set_setting(backend: "LocalBackend", message: SetSetting, principal: Princip
         check_sender(str(value))
     if setting.key == "mail.smtp_hello_name":
         check_hello_name(str(value))
+    if setting.key in {DATABASE_URL, REPLICA_URL} and value:
+        _check_url(str(value))
+    if setting.key == "scheduler.backup" and value and backend.runtime.database.is_shared:
+        raise server_backup.refused("scheduler.backup")
     file = backend.home.config
     with backend.runtime.writing(principal) as context:
         text = settings_file.read_text(file)
@@ -72,8 +78,18 @@ def set_setting(backend: "LocalBackend", message: SetSetting, principal: Princip
         table[name] = value
         _require_directory(file)
         context.on_rollback.enter_context(replace_restoring_on_error(file, tomlkit.dumps(document).encode()))
-        context.events.publish(SettingChanged(key=message.key, value=value))
+        context.events.publish(SettingChanged(key=message.key, value=setting.shown(value)))
     return show_settings(backend, ShowSettings(), principal)
+
+
+def _check_url(url: str) -> None:
+    """Raise ``invalid_url``, or ``database_unavailable`` if psycopg is not installed; do not connect."""
+    from popug_cli.storage.postgres import require_driver
+
+    require_driver()
+    from popug_cli.storage.postgres.url import connection_parameters
+
+    connection_parameters(url)
 
 
 def _require_directory(file: Path) -> None:

@@ -101,11 +101,16 @@ def _from_company(kind: str, word: str, options: Mapping[str, str]) -> Iterable[
         token = token_for(backend.address.url)
         items = from_server(backend, token, kind, word) if token else []
     else:
-        from popug_cli.app.views.shell_completion import from_database
+        from popug_cli.app.views.shell_completion import from_database, from_server, is_on_server
 
         home = _home(options)
         token = token_for(home)
-        items = from_database(home, token, kind, word) if token else []
+        if token and is_on_server(home):
+            from popug_cli.app.local_backend import LocalBackend
+
+            items = from_server(LocalBackend(home), token, kind, word)
+        else:
+            items = from_database(home, token, kind, word) if token else []
     return [(text, escape_hidden(description)) for text, description in items]
 
 

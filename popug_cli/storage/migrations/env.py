@@ -19,12 +19,13 @@ def port_to(connection: Connection) -> SqliteConnection:
 
 
 def connect_for_migration() -> sqlite3.Connection:
-    """Return a connection that does not check references, because a migration replaces tables that others refer to.
+    """Return a connection that neither checks nor renames references, because a migration replaces referred tables.
 
     See https://www.sqlite.org/lang_altertable.html, section 7.
     """
     driver = connect(database.path)
     driver.execute("PRAGMA foreign_keys=OFF")
+    driver.execute("PRAGMA legacy_alter_table=ON")
     return driver
 
 

@@ -1,7 +1,9 @@
 """Translate the statements of popug, which are written for SQLite, for psycopg."""
 
 import re
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 CACHED_STATEMENTS = 4_096
 _LITERAL = re.compile(r"('(?:[^']|'')*')")
@@ -36,3 +38,15 @@ def copy_statement(statement: str) -> str | None:
     """Return the COPY for an INSERT of one row that only has ``?`` placeholders, or None for any other statement."""
     parts = _PLAIN_INSERT.fullmatch(statement)
     return f"COPY {parts[1]} ({parts[2]}) FROM STDIN" if parts else None
+
+
+def copy_lines(rows: Iterable[Sequence[Any]]) -> bytes:
+    """Return rows in the text format of COPY: https://www.postgresql.org/docs/15/sql-copy.html#id-1.9.3.55.9.2."""
+    return "".join("\t".join(map(_field, row)) + "\n" for row in rows).encode()
+
+
+def _field(value: Any) -> str:
+    if not isinstance(value, str):
+        return r"\N" if value is None else str(int(value))
+    text = value.replace("\\", r"\\")
+    return text.replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")

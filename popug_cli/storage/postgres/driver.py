@@ -1,61 +1,34 @@
 """The driver for PostgreSQL: open connections, and begin and end their transactions."""
 
-import select
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from datetime import UTC, datetime
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import psycopg
 from psycopg import pq
-from psycopg.adapt import Dumper, Loader
-from psycopg.errors import error_from_result
 
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.storage.errors import treat_garbage_as_corruption
 from popug_cli.storage.migrate import NEWEST
-from popug_cli.storage.port import Connection, Database, Row, Values
+from popug_cli.storage.port import Connection, Database, Row, Values, bulk_statement
 from popug_cli.storage.postgres import commit, errors, schema
-from popug_cli.storage.postgres.dialect import copy_statement, translate
-from popug_cli.storage.postgres.url import address_of, connection_parameters
+from popug_cli.storage.postgres.dialect import copy_lines, copy_statement, translate
+from popug_cli.storage.postgres.session import BEGIN_AND_LOCK, BEGIN_READ_ONLY, Driver, ask, open_session
+from popug_cli.storage.postgres.url import PRIMARY, address_of, connection_parameters
 
-MIN_SERVER_VERSION = 150_000
 MIN_POOL_CONNECTIONS = 5
 MIN_COPIED_ROWS = 20
+STATEMENTS_PER_MESSAGE = 200
+ON_REPETITION = "DO UPDATE"  # such an INSERT cannot have two rows with one key
 STREAMED_ROWS = 1_000
-LOCK_POLL_MILLISECONDS = 100
 RECONNECT_SECONDS = 20.0
 RECONNECT_PAUSE_SECONDS = 0.1
 MAX_CLOCK_DIFFERENCE_SECONDS = 5.0
 CLOCK_CHECK_SECONDS = 5.0
-SESSION_SETTINGS = (
-    "SET idle_in_transaction_session_timeout = '10s'; SET statement_timeout = '60s'; SET lock_timeout = '30s';"
-    " SET synchronous_commit = on; SET jit = off"
-)
-BEGIN_AND_LOCK = b"BEGIN; SELECT id FROM bus_head WHERE id = 1 FOR UPDATE; SELECT version_num FROM alembic_version"
-BEGIN_READ_ONLY = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-Driver = psycopg.Connection[Row]
-
-
-class WholeNumberLoader(Loader):
-    """Load ``numeric`` as int: it is the type of ``sum(bigint)``, and all numbers of popug are whole."""
-
-    def load(self, data: Any) -> int:
-        """Return the number."""
-        return int(bytes(data))
-
-
-class FlagDumper(Dumper):
-    """Send a bool as 0 or 1: flags are integers in the tables."""
-
-    oid = psycopg.adapters.types["int2"].oid
-
-    def dump(self, obj: bool) -> bytes:
-        """Return the digit."""
-        return b"1" if obj else b"0"
 
 
 class PostgresDatabase(Database):
@@ -68,10 +41,17 @@ class PostgresDatabase(Database):
 
     is_shared = True
 
-    def __init__(self, url: str, *, threads: int = 1, while_waiting: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        threads: int = 1,
+        while_waiting: Callable[[], None] = lambda: None,
+        target: str = PRIMARY,
+    ) -> None:
         self.address = address_of(url)
         self.while_waiting = while_waiting
-        self._parameters = connection_parameters(url)
+        self._parameters = connection_parameters(url, target)
         self._threads = threads
         self._idle: list[Driver] = []  # ``append`` and ``pop`` of a list are atomic
         self._reconnect_until = [0.0]  # shared with copies
@@ -101,6 +81,11 @@ class PostgresDatabase(Database):
 
     def close(self) -> None:
         """Close all connections that are not in use."""
+        if self.replica is not None:
+            self.replica.close()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         with suppress(IndexError):
             while True:
                 self._idle.pop().close()
@@ -128,9 +113,9 @@ class PostgresDatabase(Database):
         while True:
             try:
                 return open_session(self._parameters, self.address)
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 if time.monotonic() > self._reconnect_until[0]:
-                    raise errors.unavailable(self.address, errors.first_line(error)) from error
+                    raise errors.connection_error(self.address, error) from error
                 self.while_waiting()
                 time.sleep(RECONNECT_PAUSE_SECONDS)
 
@@ -144,44 +129,24 @@ class PostgresDatabase(Database):
     def note_lost_connection(self) -> None:
         """Close the idle connections, which end with the lost one, and let ``connect`` try again for a while."""
         self._reconnect_until[0] = time.monotonic() + RECONNECT_SECONDS
-        self.close()
-
-
-def open_session(parameters: dict[str, Any], address: str) -> Driver:
-    """Return a new connection with popug's settings.
-
-    Raise ``psycopg.OperationalError``, or ``database_unavailable`` for a server that is too old or in another encoding.
-    """
-    driver = psycopg.connect(**parameters, autocommit=True)
-    try:
-        if driver.info.server_version < MIN_SERVER_VERSION:
-            version = driver.info.server_version // 10_000
-            raise errors.unavailable(address, f"its version is {version}, popug needs 15 or later")
-        if (encoding := driver.info.parameter_status("server_encoding")) != "UTF8":
-            raise errors.unavailable(address, f"its encoding is {encoding}, popug needs UTF8")
-        driver.adapters.register_loader("numeric", WholeNumberLoader)
-        driver.adapters.register_dumper(bool, FlagDumper)
-        driver.execute(SESSION_SETTINGS)
-    except BaseException:
-        driver.close()
-        raise
-    return driver
+        self._close_idle()
 
 
 class PostgresConnection(Connection):
     """A connection to a PostgreSQL server."""
 
-    __slots__ = ("_changed_rows", "_commit_check", "_database", "_driver", "_streams", "_version")
+    __slots__ = ("_changed_rows", "_commit_check", "_database", "_driver", "_streams", "_version", "change_number")
     computes_columns = False
 
     def __init__(self, database: PostgresDatabase, driver: Driver, *, writes: bool) -> None:
         self._database = database
         self._driver = driver
         self.writes = writes
+        self.change_number = 0
         self._changed_rows = 0
         self._commit_check: tuple[str, Sequence[Any]] | None = None
         self._streams = count()
-        self._version: str | None = None  # of the schema, as the transaction's first message found it
+        self._version: str | None = None  # of the schema, as the first message of a write transaction found it
 
     def run(self, statement: str, values: Values) -> "psycopg.Cursor[Row]":
         """Run one statement and return the driver's cursor; raise ``psycopg.Error``."""
@@ -191,7 +156,7 @@ class PostgresConnection(Connection):
         return cursor
 
     def stream(self, statement: str, *values: Any, **parameters: Any) -> Iterator[Row]:
-        """Return the rows, fetched while the caller iterates; other statements may run meanwhile."""
+        """Return the rows, fetched while the caller iterates; other statements may run between two rows."""
         given: Any = values or parameters
         with self._driver.cursor(f"stream_{next(self._streams)}") as cursor:
             cursor.itersize = STREAMED_ROWS
@@ -199,19 +164,36 @@ class PostgresConnection(Connection):
             yield from cursor
 
     def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run one statement with ``?`` placeholders for each row; return the number of changed rows."""
-        if len(rows) == 1:
-            return self.run(statement, rows[0]).rowcount
-        copying = copy_statement(statement) if len(rows) >= MIN_COPIED_ROWS else None
-        with self._driver.cursor() as cursor:
-            if copying:
-                with cursor.copy(copying.encode()) as sink:
-                    for row in rows:
-                        sink.write_row(row)
-            elif rows:
-                cursor.executemany(translate(statement, has_values=True).encode(), rows)
-            changed = max(cursor.rowcount, 0)
+        """Run one statement with ``?`` placeholders for each row; return the number of changed rows.
+
+        What is sent is complete before the first byte leaves. A process that is stopped while the server waits for the
+        rest would keep the write lock without end, because no time-out of the server applies then.
+        """
+        if len(rows) < MIN_COPIED_ROWS:
+            if len(rows) > 1 and ON_REPETITION not in statement and (bulk := bulk_statement(statement, len(rows))):
+                return self.run(bulk, [*chain.from_iterable(rows)]).rowcount
+            return sum(self.run(statement, row).rowcount for row in rows)
+        copying = copy_statement(statement)
+        changed = self._copy(copying, rows) if copying else self._run_together(statement, rows)
         self._changed_rows += changed
+        return changed
+
+    def _copy(self, copying: str, rows: Sequence[Sequence[Any]]) -> int:
+        lines = copy_lines(rows)
+        with self._driver.cursor() as cursor:
+            with cursor.copy(copying.encode()) as sink:
+                sink.write(lines)
+            return cursor.rowcount
+
+    def _run_together(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement for each row, with the values written into it, many in one message."""
+        changed = 0
+        with psycopg.ClientCursor(self._driver) as cursor:
+            template = translate(statement, has_values=True)
+            for start in range(0, len(rows), STATEMENTS_PER_MESSAGE):
+                chunk = rows[start : start + STATEMENTS_PER_MESSAGE]
+                cursor.execute(";".join(cursor.mogrify(template.encode(), row) for row in chunk).encode())
+                changed += sum(max(result.rowcount, 0) for result in cursor.results())
         return changed
 
     def insert_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
@@ -234,7 +216,7 @@ class PostgresConnection(Connection):
                 if self.writes:
                     self._check_clock()
                 yield on_rollback
-                commit.commit(self._database, self._driver, self._commit_check, has_changed=self._changed_rows > 0)
+                self._commit()
             except BaseException:
                 self._roll_back()
                 raise
@@ -245,7 +227,7 @@ class PostgresConnection(Connection):
 
     def refuse_newer(self) -> None:
         """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
-        version = self.scalar(schema.SELECT_VERSION) if self._version is None else self._version
+        version = self._version or self.scalar(schema.SELECT_VERSION)
         if version is not None and version > NEWEST:
             raise schema.newer(self._database.address, version)
 
@@ -279,7 +261,7 @@ class PostgresConnection(Connection):
         if may_be_reused and self._driver.info.transaction_status is pq.TransactionStatus.IDLE:
             self._database.put_back(self._driver)
             return
-        if self._driver.broken:
+        if self._driver.closed:
             self._database.note_lost_connection()
         self._driver.close()
 
@@ -288,36 +270,27 @@ class PostgresConnection(Connection):
         try:
             self._begin()
         except psycopg.OperationalError:
-            if not self._driver.broken:
+            if not self._driver.closed:
                 raise
             self._database.note_lost_connection()
             self._driver = self._database.connect()
             self._begin()
 
     def _begin(self) -> None:
-        """Send the statement that begins a transaction, and wait for its answer; signals are handled meanwhile."""
-        connection = self._driver.pgconn
-        connection.send_query(BEGIN_AND_LOCK if self.writes else BEGIN_READ_ONLY)
-        poll = select.poll()
-        poll.register(connection.socket, select.POLLIN)
-        try:
-            while connection.is_busy():
-                if poll.poll(LOCK_POLL_MILLISECONDS):
-                    connection.consume_input()
-                else:
-                    self._database.while_waiting()
-        except BaseException:
-            self._driver.close()
-            raise
-        self._version = None
-        while result := connection.get_result():
-            if result.status == pq.ExecStatus.FATAL_ERROR:
-                raise error_from_result(result)
-            if self.writes and result.ntuples:
-                self._version = (result.get_value(0, 0) or b"").decode()  # of the last statement
+        """Begin a transaction, and read the number of the last write transaction that it sees."""
+        statements = BEGIN_AND_LOCK if self.writes else BEGIN_READ_ONLY
+        _, head, *others = ask(self._driver, statements, self._database.while_waiting)
+        self.change_number = int(head.get_value(0, 0) or 0) if head.ntuples else 0
+        self._version = next(((row.get_value(0, 0) or b"").decode() for row in others if row.ntuples), None)
+
+    def _commit(self) -> None:
+        if self.writes:
+            commit.commit(self._database, self._driver, self._commit_check, has_changed=self._changed_rows > 0)
+        else:
+            self._driver.execute("COMMIT")
 
     def _check_clock(self) -> None:
-        """Raise ``clock_differs`` if this machine's clock is too far from the server's; looked at now and then."""
+        """Every ``CLOCK_CHECK_SECONDS``, compare the clocks; raise ``clock_differs`` if they are too far apart."""
         checked_at = self._database.clock_checked_at
         if time.monotonic() - checked_at[0] < CLOCK_CHECK_SECONDS:
             return

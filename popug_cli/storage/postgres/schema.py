@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from popug_cli.kernel.errors import Conflict, IntegrityViolation
+from popug_cli.kernel.errors import Conflict, IntegrityViolation, InvalidInput, NotFound
 from popug_cli.storage.migrate import NEWEST
+from popug_cli.storage.port import Connection
 from popug_cli.storage.postgres import errors
 from popug_cli.storage.postgres.url import address_of, connection_parameters
 
 if TYPE_CHECKING:
-    from popug_cli.storage.postgres.driver import Driver
+    from popug_cli.storage.postgres.session import Driver
 
 SELECT_VERSION = "SELECT version_num FROM alembic_version"
 SELECT_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
@@ -40,22 +41,24 @@ def is_created(driver: "Driver", address: str) -> bool:
     return version is not None
 
 
+def has_company(connection: Connection) -> bool:
+    """Return whether a company was founded in the database or copied into it."""
+    return connection.scalar("SELECT 1 FROM storage_home") is not None
+
+
 def migrate(url: str, role: str | None = None) -> tuple[str | None, str]:
     """Apply the missing migrations in one transaction, and return the version before and after.
 
     ``role`` is a role that gets the rights that popug needs; it owns no table. Raise ``newer_database``,
-    ``corrupt_database`` or ``database_unavailable``.
+    ``corrupt_database``, ``role_not_found``, ``usage`` or ``database_unavailable``.
     """
     with errors.translate_errors(address_of(url)), _session(url) as driver, driver.transaction():
         driver.execute("SELECT pg_advisory_xact_lock(hashtext('popug migrations'))")
         version = _version(driver, address_of(url))
         if version is not None and version > NEWEST:
             raise newer(address_of(url), version)
-        for file in sorted(MIGRATIONS.glob("[0-9]*.sql")):
-            if version is None or file.stem > version:
-                driver.execute(file.read_bytes())
-        driver.execute("DELETE FROM alembic_version WHERE version_num <> %s", (NEWEST,))
-        driver.execute("INSERT INTO alembic_version (version_num) VALUES (%s) ON CONFLICT DO NOTHING", (NEWEST,))
+        if version != NEWEST:
+            _apply(driver, version)
         if role is not None:
             _grant(driver, role)
     return version, NEWEST
@@ -84,28 +87,46 @@ def _require_newest(address: str, version: str) -> None:
 
 
 def _session(url: str) -> "Driver":
-    from popug_cli.storage.postgres.driver import open_session
+    from popug_cli.storage.postgres.session import open_session
 
     try:
         return open_session(connection_parameters(url), address_of(url))
-    except psycopg.OperationalError as error:
-        raise errors.unavailable(address_of(url), errors.first_line(error)) from error
+    except psycopg.Error as error:
+        raise errors.connection_error(address_of(url), error) from error
 
 
 def _version(driver: "Driver", address: str) -> str | None:
     """Return the version of a company's database, or None for an empty one; raise ``corrupt_database``."""
     tables = {name for (name,) in driver.execute(SELECT_TABLES)}
     if not tables:
+        if driver.execute("SELECT current_schema()").fetchone() == (None,):
+            raise errors.no_schema(address)
         return None
     if "alembic_version" not in tables or "storage_home" not in tables:
-        raise errors.damaged(address, "it contains tables of another program")
+        raise errors.foreign(address)
     row = driver.execute(SELECT_VERSION).fetchone()
     if row is None or not str(row[0]).isdecimal():
         raise errors.damaged(address, "its version is not recorded")
     return str(row[0])
 
 
+def _apply(driver: "Driver", version: str | None) -> None:
+    """Run the migrations after ``version``, and record the newest; only the role that owns the tables may."""
+    for file in sorted(MIGRATIONS.glob("[0-9]*.sql")):
+        if version is None or file.stem > version:
+            driver.execute(file.read_bytes())
+    driver.execute("DELETE FROM alembic_version WHERE version_num <> %s", (NEWEST,))
+    driver.execute("INSERT INTO alembic_version (version_num) VALUES (%s) ON CONFLICT DO NOTHING", (NEWEST,))
+
+
 def _grant(driver: "Driver", role: str) -> None:
+    """Give a role the rights that popug needs; raise ``role_not_found``, or ``usage`` for the owner itself."""
+    if driver.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone() is None:
+        hint = "Create it with `createuser NAME`, or with CREATE ROLE, then try again."
+        raise NotFound("role_not_found", f"PostgreSQL has no role {role!r}; nothing was changed.", hint=hint)
+    if driver.execute("SELECT current_user = %s", (role,)).fetchone() == (True,):
+        hint = "Create another role for the application, and name that one."
+        raise InvalidInput("usage", f"The role {role!r} owns the tables, so it has all rights.", hint=hint)
     row = driver.execute("SELECT current_schema()").fetchone()
     names = {"schema": sql.Identifier(row[0] if row else "public"), "role": sql.Identifier(role)}
     for statement in GRANTS:

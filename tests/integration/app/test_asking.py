@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from popug_cli.app import LocalBackend
-from popug_cli.app.asking import CompanySnapshot
+from popug_cli.app.asking import CompanySnapshot, perform_part
 from popug_cli.kernel.errors import NotAllowed, NotFound
 from popug_cli.messages import internal
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Role, declarations
@@ -183,7 +183,7 @@ def test_role_of_the_sender_decides_about_each_part(
 @pytest.mark.parametrize("message", [SendDue(), QueueSummaries()])
 def test_worker_starts_no_workflow(company: InProcess, message: Message[Any]) -> None:
     with pytest.raises(NotAllowed):
-        company.backend.perform_part(company.people["kesha"], message)
+        perform_part(company.backend, company.people["kesha"], message)
 
 
 def test_worker_closes_no_day_by_its_part(company: InProcess) -> None:

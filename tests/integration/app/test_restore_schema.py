@@ -1,5 +1,6 @@
 """A restore believes neither the schema nor the users of a file, and keeps the home's own settings of mail."""
 
+import re
 import sqlite3
 import zipfile
 from contextlib import closing
@@ -177,6 +178,21 @@ def test_user_only_in_a_copy_is_refused_and_reported(company: InProcess, tmp_pat
 def test_analyzed_database_is_sound(company: InProcess) -> None:
     run(company, "ANALYZE; VACUUM")
     assert failed_checks(company) == []
+
+
+def test_damaged_index_is_refused_and_reported(company: InProcess, tmp_path: Path) -> None:
+    """The index says that the first event has another id than its envelope says."""
+    (first,) = company.rows("SELECT id FROM bus_log WHERE sequence = 1")
+    run(company, "PRAGMA wal_checkpoint(TRUNCATE)")
+    file = company.root / "popug.db"
+    content = bytearray(file.read_bytes())
+    (place,) = [found.end() for found in re.finditer(b'(?<!")' + first["id"].encode(), content)]
+    content[place - 1] ^= 1
+    file.write_bytes(content)
+    assert failed_checks(company) == ["database"]
+    error = refusal(company, tmp_path)
+    assert (error.code, error.exit_status) == ("corrupt_database", 7)
+    assert "index" in error.message
 
 
 def test_endless_pages_end_with_the_time_limit(

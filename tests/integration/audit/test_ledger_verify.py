@@ -141,12 +141,13 @@ def test_edited_file_is_named(company: InProcess, statements: list[str], named: 
 @pytest.mark.parametrize("kind", ["task_assigned", "task_priced", "task_completed"])
 def test_bit_of_a_stored_type_is_named(company: InProcess, kind: str) -> None:
     """No hash covers the number of the type, which follows the envelope."""
-    envelope = company.rows(f"SELECT envelope FROM bus_log WHERE type LIKE '%.{kind}.%' LIMIT 1")[0]["envelope"]
+    (row,) = company.rows(f"SELECT envelope, frequent_type FROM bus_log WHERE type LIKE '%.{kind}.%' LIMIT 1")
     tamper(company, "PRAGMA wal_checkpoint(TRUNCATE)")
     database = company.root / "popug.db"
+    envelope, number = row["envelope"].encode(), row["frequent_type"]
     content = database.read_bytes()
-    at = content.index(envelope.encode()) + len(envelope)
-    database.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    assert envelope + bytes([number]) in content
+    database.write_bytes(content.replace(envelope + bytes([number]), envelope + bytes([number ^ 1])))
     assert not verify(company).ok
     health = company.backend.perform(CheckHealth())
     assert "event_types_match_envelopes" in {check.name for check in health.checks if not check.ok}

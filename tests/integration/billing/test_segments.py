@@ -15,7 +15,7 @@ INSTANTS = [datetime(2026, 3, 2, 9, tzinfo=UTC) + timedelta(hours=hours) for hou
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> BillingCompany:
-    """Some 4,500 entries in fifty transactions; the clock is moved both ways, and two days are closed."""
+    """Some 33,000 entries in fifty transactions; the clock is moved both ways, and two days are closed."""
     chance = random.Random(5)
     house = BillingCompany(tmp_path_factory.mktemp("house"))
     house.register(*PEOPLE)
@@ -25,7 +25,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> BillingCompany:
         who = chance.choice(PEOPLE)
         house.publish_and_catch_up(
             created(task, turn + 1, who),
-            *(assigned(task, chance.choice(PEOPLE)) for _ in range(90)),
+            *(assigned(task, chance.choice(PEOPLE)) for _ in range(660)),
             completed_by(task, who, house.clock.now()),
         )
         if turn in {20, 40}:

@@ -99,7 +99,7 @@ def test_open_tasks_of_others_are_not_read(company: InProcess) -> None:
 def test_user_copies_read_the_index_of_rare_events(company: InProcess) -> None:
     (copies,) = [each for each in CROSS_MODULE_INVARIANTS if each.name == "user_copies_agree"]
     with company.backend.runtime.reading(OPERATOR) as context:
-        steps = plan(context, copies.sql(context))
+        steps = plan(context, copies.select_violations)
     assert steps.count("bus_log_rare (subject=? AND type>? AND type<?)") == 3
     assert "bus_log_subject" not in steps
 

@@ -62,7 +62,7 @@ def test_sort_by_reward_is_descending_or_reversed(company: InProcess) -> None:
     rewards = [task.reward_cents or 0 for task in page.tasks]
     assert rewards == sorted(rewards, reverse=True)
     assert numbers(company, sort=TaskSort.REWARD, backwards=True) == [
-        task.number for task in sorted(page.tasks, key=lambda task: (task.reward_cents or 0, task.number))
+        task.number for task in sorted(page.tasks, key=lambda task: (task.reward_cents or 0, -task.number))
     ]
 
 

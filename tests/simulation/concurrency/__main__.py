@@ -2,6 +2,7 @@
 
 python -m tests.simulation.concurrency --processes 50 --commands 100     the long run
 python -m tests.simulation.concurrency --server --seconds 60 --processes 8   commands over a server, an operator at work
+python -m tests.simulation.concurrency --postgres                 on a PostgreSQL server, which is started for it
 python -m tests.simulation.concurrency --bug torn-entry                  with a bug planted
 
 The seed decides the commands of each worker; the machine decides their order.
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.bugs import BUGS, DISK_BUGS, planted
 from tests.simulation.progress import bar
+from tests.support.postgres.harness import harness_server
 
 if TYPE_CHECKING:
     from tests.simulation.concurrency.runner import Tally
@@ -38,10 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
         help="serve the home, so that commands go over the server; an operator runs doctor, ledger verify, backup and"
         " scheduler --once on the home all the time",
     )
+    parser.add_argument("--postgres", action="store_true", help="start a PostgreSQL server, and use a database on it")
     parser.add_argument("--bug", choices=sorted(BUGS | DISK_BUGS), help="plant a bug in a copy of the program")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
     chosen = parser.parse_args(arguments)
-    with planted(chosen.bug, BUGS | DISK_BUGS) if chosen.bug else nullcontext():
+    with (
+        planted(chosen.bug, BUGS | DISK_BUGS) if chosen.bug else nullcontext(),
+        harness_server() if chosen.postgres else nullcontext("") as chosen.server_url,
+    ):
         return _run(chosen)
 
 
@@ -49,7 +55,7 @@ def _run(chosen: argparse.Namespace) -> int:
     from tests.simulation.concurrency.runner import Load, run
 
     total = chosen.processes * chosen.commands
-    load = Load(chosen.processes, chosen.commands, chosen.seconds, chosen.server)
+    load = Load(chosen.processes, chosen.commands, chosen.seconds, chosen.server, chosen.server_url)
 
     def watch(done: int) -> None:
         if chosen.progress:
@@ -72,6 +78,7 @@ def replay_line(chosen: argparse.Namespace) -> str:
     line = f"python -m tests.simulation.concurrency --seed {chosen.seed} --processes {chosen.processes}"
     line += f" --seconds {chosen.seconds}" if chosen.seconds else f" --commands {chosen.commands}"
     line += " --server" if chosen.server else ""
+    line += " --postgres" if chosen.postgres else ""
     return line + (f" --bug {chosen.bug}" if chosen.bug else "")
 
 

@@ -1,10 +1,10 @@
 """Jepsen's bank test for popug: in every snapshot all accounts sum to zero and equal their entries."""
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import msgspec
+
+from tests.simulation import place
 
 SUM = "SELECT coalesce(sum(balance_cents), 0), count(*) FROM billing_accounts"
 MOVED = (
@@ -13,8 +13,9 @@ MOVED = (
     " GROUP BY account_id) SELECT account_id, balance_cents, coalesce(cents, 0) FROM billing_accounts LEFT JOIN sums"
     " USING (account_id) WHERE balance_cents <> coalesce(cents, 0)"
 )
+SHUFFLE_OF = ("envelope ->> '$.data.shuffle_id'", "CAST(envelope AS json) #>> '{data,shuffle_id}'")
 HALF_SHUFFLED = (
-    "WITH told AS (SELECT envelope ->> '$.data.shuffle_id' AS shuffle_id, count(*) AS times FROM bus_log WHERE type ="
+    "WITH told AS (SELECT {} AS shuffle_id, count(*) AS times FROM bus_log WHERE type ="
     " 'popug.tasks.task_assigned.v1' GROUP BY 1) SELECT shuffle_id, task_count FROM tasks_shuffles LEFT JOIN told"
     " USING (shuffle_id) WHERE state = 'done' AND task_count <> coalesce(times, 0)"
 )
@@ -28,16 +29,14 @@ class Readings(msgspec.Struct):
     faults: list[str] = []
 
 
-def read(database: Path, readings: Readings) -> None:
+def read(home: Path, readings: Readings) -> None:
     """Check one snapshot; check every Nth completely."""
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30)) as reader:
-        reader.execute("BEGIN")
-        sum_cents, accounts = reader.execute(SUM).fetchone()
+    half_shuffled = HALF_SHUFFLED.format(SHUFFLE_OF[place.is_on_server(home)])
+    with place.snapshot(home) as select:
+        ((sum_cents, accounts),) = select(SUM)
         readings.snapshots += 1
         if sum_cents:
             readings.faults.append(f"{accounts} accounts sum to {sum_cents} cents")
         if readings.snapshots % LONG_LOOK_EVERY == 0:
-            readings.faults += [f"{who} has {has}, entries say {told}" for who, has, told in reader.execute(MOVED)]
-            readings.faults += [
-                f"shuffle {id_} of {count} is half there" for id_, count in reader.execute(HALF_SHUFFLED)
-            ]
+            readings.faults += [f"{who} has {has}, entries say {told}" for who, has, told in select(MOVED)]
+            readings.faults += [f"shuffle {id_} of {count} is half there" for id_, count in select(half_shuffled)]

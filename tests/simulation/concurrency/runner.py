@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
@@ -19,12 +18,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 import popug_cli
+from tests.simulation import place
 from tests.simulation.concurrency import bank, worker
 from tests.simulation.concurrency.bank import Readings
 from tests.simulation.concurrency.worker import WORD, Worker, WorkerReport, run_line
 
 WORKERS, EXTRAS, TASKS = 6, 4, 8
 READERS, OPERATORS = 2, 2
+SLOW_MACHINE = "config set bus.catch_up_seconds 600"  # on one, consumers need more than a second, which is not a fault
 FOUNDING = "init --admin ada --email ada@popug.example --password-stdin"
 READING_EVERY_SECONDS = 0.05
 WATCHED_EVERY_SECONDS = 0.5
@@ -45,13 +46,15 @@ class Tally:
 class Load(NamedTuple):
     """The number of workers, and the number of commands of each, or their time.
 
-    If ``with_server``, ``popug serve`` holds the home during the run, and an operator works on it without a pause.
+    If ``with_server``, ``popug serve`` holds the home during the run, and an operator works on it without a pause. The
+    company is on a PostgreSQL server if there is a ``server_url``.
     """
 
     processes: int
     commands: int
     seconds: float | None = None
     with_server: bool = False
+    server_url: str = ""
 
 
 def run(seed: int, load: Load, watch: Callable[[int], None]) -> Tally:
@@ -60,6 +63,7 @@ def run(seed: int, load: Load, watch: Callable[[int], None]) -> Tally:
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="popug-crowd-") as name:
         shop = Path(name)
+        place.prepare(shop / "home", load.server_url)
         tokens = _in_a_child(shop, lambda: _create_company(shop / "home"))
         began = time.perf_counter()
         if load.with_server:
@@ -83,6 +87,7 @@ def run(seed: int, load: Load, watch: Callable[[int], None]) -> Tally:
 def _create_company(home: Path) -> dict[str, str]:
     """Make a company with users and a few tasks. Return the tokens of the workers' users."""
     _succeeded(run_line(home, FOUNDING.split(), typed=f"{WORD}\n"))
+    _succeeded(run_line(home, SLOW_MACHINE.split()))
     roles = {"mia": "manager", "carl": "accountant"}
     roles |= {f"w{n}": "worker" for n in range(WORKERS)} | {f"e{n}": "worker" for n in range(EXTRAS)}
     for name, role in roles.items():
@@ -127,7 +132,7 @@ def _run_workers(
     def check(number: int) -> None:
         readings = Readings()
         while not over.wait(READING_EVERY_SECONDS):
-            bank.read(shop / "home" / "popug.db", readings)
+            bank.read(shop / "home", readings)
         (shop / f"readings-{number}").write_bytes(msgspec.json.encode(readings))
 
     operators = OPERATORS if load.with_server else 0
@@ -200,10 +205,10 @@ def _check_afterwards(home: Path, reports: list[WorkerReport]) -> list[str]:
     """Return the faults after all workers have ended: the doctor's findings, and each broken promise."""
     found = run_line(home, ["doctor"])
     faults = [f"doctor ended with {found.code}: {found.stdout}{found.stderr}"] if found.code else []
-    with closing(sqlite3.connect(home / "popug.db")) as database:
+    with place.snapshot(home) as select:
 
         def count(statement: str, value: str) -> int:
-            return int(database.execute(statement, (value,)).fetchone()[0])
+            return int(select(statement, value)[0][0])
 
         for report in reports:
             kept = {title: count("SELECT count(*) FROM tasks_tasks WHERE title = ?", title) for title in report.added}

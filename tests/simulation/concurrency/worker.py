@@ -17,6 +17,7 @@ import msgspec
 
 from popug_cli.cli import main as command_line
 from popug_cli.cli.program import build
+from tests.simulation import place
 
 ENVIRONMENT = {
     "POPUG_IDENTITY_ARGON2_TIME_COST": "1",
@@ -212,6 +213,8 @@ def _found_again(visitor: Worker) -> None:
 
 
 def _backup(visitor: Worker) -> None:
+    if place.is_on_server(visitor.home):
+        return  # PostgreSQL's own tools do that
     file = visitor.home.with_name(f"backup-{visitor.number}-{visitor.turn}")
     visitor.send("backup", str(file))
     file.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Hint
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.text import counted
-from popug_cli.messages.company import CopyDatabase
+from popug_cli.messages.company import CopyDatabase, DatabaseMigrated, MigrateDatabase
 
 group = typer.Typer(help="Move a company to PostgreSQL and back, and migrate it there.", no_args_is_help=True)
 
@@ -44,3 +44,30 @@ def copy(
             Hint(hint),
         ],
     )
+
+
+@command(group, "migrate")
+def migrate(
+    context: CommandContext,
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="NAME", help="A role that gets the rights of the application.")
+    ] = None,
+) -> None:
+    """Create or upgrade the tables of the PostgreSQL database, with the role that owns them."""
+    answer = context.backends.perform(MigrateDatabase(role=role))
+    context.screen.show(answer, lambda: [_migration_sentence(answer), *_role_sentences(role)])
+
+
+def _migration_sentence(answer: DatabaseMigrated) -> str:
+    place = f"{answer.database[:1].upper()}{answer.database[1:]}"
+    if answer.before == answer.version:
+        return f"{place} has version {answer.version} already."
+    return f"{place} now has version {answer.version}; before, it {_before(answer)}."
+
+
+def _before(answer: DatabaseMigrated) -> str:
+    return "was empty" if answer.before is None else f"had version {answer.before}"
+
+
+def _role_sentences(role: str | None) -> list[str]:
+    return [] if role is None else [f"The role {role} has the rights that popug needs, and owns no table."]

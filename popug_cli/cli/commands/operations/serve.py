@@ -17,6 +17,8 @@ from popug_cli.cli.output.blocks import Hint
 from popug_cli.cli.output.log_output import log_to_stderr
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, Unavailable
 from popug_cli.kernel.log import LOG
+from popug_cli.kernel.settings import DATABASE_URL, SETTINGS
+from popug_cli.kernel.text import has_password
 from popug_cli.messages.scheduler import RunDue
 from popug_cli.platform.files import exposure_of
 
@@ -62,8 +64,13 @@ def serve(
     scheduler: Annotated[
         bool, typer.Option("--scheduler", help="Also run the scheduler: close each day, send mail, retry events.")
     ] = False,
+    database: Annotated[
+        str | None, typer.Option("--database", metavar="URL", help="The company's PostgreSQL database.")
+    ] = None,
 ) -> None:
     """Serve this company to many users and programs, in the foreground until SIGINT or SIGTERM."""
+    if database is not None:
+        _use_database(context, database)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _exit_now)
     try:
@@ -102,6 +109,19 @@ def install(
         )
     plan = server_unit.plan(context.home, socket or server_unit.DEFAULT_SOCKET, group or server_unit.DEFAULT_GROUP)
     context.screen.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
+
+
+def _use_database(context: CommandContext, url: str) -> None:
+    """Let this process use the database at ``url``, whatever the settings say; raise ``usage`` for an empty one."""
+    if not url.strip():
+        hint = "Write it as postgresql://USER@HOST:PORT/DATABASE."
+        raise InvalidInput("usage", "--database needs the URL of a PostgreSQL database.", hint=hint)
+    if has_password(url):
+        context.printer.warn(
+            "Other users of this machine can see the password of --database in the list of processes. Set"
+            " POPUG_DATABASE instead, or write the password to ~/.pgpass."
+        )
+    os.environ[SETTINGS[DATABASE_URL].variable] = url
 
 
 def _show_addresses(context: CommandContext, urls: list[str]) -> None:

@@ -59,10 +59,11 @@ def init(
         with _after_founding(user):
             save(context.backends.local.perform(LogIn(username=user.username, password=message.password)))
     zone = context.backends.local.calendar.time_zone
+    place = context.backends.local.runtime.database.address or home.root
     context.screen.show(
         {"home": str(home.root), "time_zone": zone, "admin": user},
         lambda: [
-            f"Created the company in {home.root} (time zone {zone}).",
+            f"Created the company in {place} (time zone {zone}).",
             f"{user.username} is its first admin and is logged in.",
             Hint(
                 "Next: `popug user add NAME --email ADDRESS --role worker`, then `popug task add TITLE`;"

@@ -77,6 +77,8 @@ def _day_blocks(context: CommandContext, day: Today, *, has_looked: bool) -> Ite
     yield Heading(f"{day.username} ({day.role}), {day.business_date:%A} {day.business_date}")
     earned = format_cents(day.earned_today_cents) + counts_for(day.open_business_date, day.business_date)
     yield f"Balance {format_cents(day.balance_cents)}{in_red_note}; earned today {earned}."
+    if not context.backends.remote and (address := context.backends.local.runtime.database.address):
+        yield f"This company is in {address}."
     if day.mail_failed:
         yield f"{counted(day.mail_failed, 'mail was', 'mails were')} rejected permanently."
     yield ""

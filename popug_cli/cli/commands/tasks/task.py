@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 from unicodedata import normalize
@@ -13,10 +12,8 @@ from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.cli.output.relative_time import age
 from popug_cli.kernel.clock import counts_for
-from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.money import format_cents
-from popug_cli.messages.billing import GetBalance
-from popug_cli.messages.tasks import AddTask, CompleteTask, HistoryLine, Task
+from popug_cli.messages.tasks import AddTask, ChangedTask, CompleteTask, HistoryLine, Task
 
 if TYPE_CHECKING:
     from popug_cli.messages.billing import Entry
@@ -49,14 +46,14 @@ def add(
 ) -> None:
     """Create a task; chance assigns it, and the assignee pays its fee."""
     created = context.backends.perform(AddTask(title=title, jira_id=jira))
-    context.screen.show(created, lambda: _added_blocks(created, title, counts_for_note(context)))
+    context.screen.show(created, lambda: _added_blocks(created, title))
 
 
 @command(task, "complete")
 def complete(context: CommandContext, number: NumberArgument) -> None:
     """Complete one of your open tasks and earn its reward."""
     completed = context.backends.perform(CompleteTask(number=number))
-    context.screen.show(completed, lambda: [_completed_sentence(completed, counts_for_note(context))])
+    context.screen.show(completed, lambda: [_completed_sentence(completed)])
 
 
 @command(task, "show")
@@ -73,26 +70,19 @@ def price_text(cents: int | None) -> str:
     return "not yet" if cents is None else format_cents(cents)
 
 
-def counts_for_note(context: CommandContext) -> str:
-    """Return a note if money that moves now counts for another date than today; empty if not, or on an error."""
-    with suppress(PopugError):
-        balance = context.backends.perform(GetBalance())
-        return counts_for(balance.business_date, balance.today)
-    return ""
-
-
-def _completed_sentence(completed: Task, note: str) -> str:
+def _completed_sentence(completed: ChangedTask) -> str:
     cents = completed.reward_cents
-    reward = f", who earns {format_cents(cents)}{note}" if cents is not None else ""
+    reward = f", who earns {format_cents(cents)}{counts_for(completed.counts_for)}" if cents is not None else ""
     return f"#{completed.number} {completed.title} is completed by {completed.assignee}{reward}."
 
 
-def _added_blocks(created: Task, typed: str, note: str) -> Iterator[Block]:
+def _added_blocks(created: ChangedTask, typed: str) -> Iterator[Block]:
     if created.jira_id is not None and created.title != normalize("NFC", typed).strip():
         yield f"The title was split into the jira id {created.jira_id} and the title “{created.title}”."
     jira = f" ({created.jira_id})" if created.jira_id else ""
     yield f"#{created.number} {created.title}{jira} goes to {created.assignee}."
-    yield f"Fee {price_text(created.fee_cents)}{note}, reward {price_text(created.reward_cents)}."
+    fee = price_text(created.fee_cents) + counts_for(created.counts_for)
+    yield f"Fee {fee}, reward {price_text(created.reward_cents)}."
 
 
 def _detail_blocks(context: CommandContext, details: "TaskDetails") -> Iterator[Block]:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -9,14 +10,15 @@ import msgspec
 import typer
 
 from popug_cli.cli.commands.tasks import task_list
-from popug_cli.cli.commands.tasks.task import counts_for_note
 from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.input.import_lines import open_import, warn_of_ignored_fields
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.cli.output.file import is_stdout, write_new_file
 from popug_cli.cli.output.printer import to_json
-from popug_cli.kernel.errors import IntegrityViolation
+from popug_cli.kernel.clock import counts_for
+from popug_cli.kernel.errors import IntegrityViolation, PopugError
 from popug_cli.kernel.text import counted
+from popug_cli.messages.billing import GetBalance
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.tasks import (
     ExportTasks,
@@ -67,7 +69,7 @@ def shuffle(
         lambda: [
             f"Shuffled {counted(shuffle.task_count, 'task')}"
             f" among {counted(shuffle.candidates_count, 'person', 'people')}"
-            f"{counts_for_note(context) if shuffle.task_count else ''}.",
+            f"{_counts_for_note(context) if shuffle.task_count else ''}.",
             Hint(f"Anyone can check the draws: popug tasks verify {shuffle.shuffle_id}"),
         ],
     )
@@ -108,7 +110,7 @@ def import_(
     with open_import(file, NewTask, plain_field="title") as lines:
         result = context.backends.perform(ImportTasks(lines=lines, again=again))
     answer = msgspec.to_builtins(result) | {"ignored_fields": [*lines.unknown_fields]}
-    context.screen.show(answer, lambda: _import_blocks(result, file, counts_for_note(context)))
+    context.screen.show(answer, lambda: _import_blocks(result, file, _counts_for_note(context)))
     warn_of_ignored_fields(context, lines)
     for taken in result.taken[:MAX_TAKEN_SHOWN]:
         context.printer.warn(_taken_sentence(taken))
@@ -163,6 +165,14 @@ def _fairness_blocks(answer: Fairness) -> Iterator[Block]:
         empty="No user may hold tasks yet.",
     )
     yield f"p = {answer.p_value:.3f}: a fair draw is at least this uneven in {answer.p_value:.1%} of cases."
+
+
+def _counts_for_note(context: CommandContext) -> str:
+    """Return a note if money that moves now counts for another date than today; empty if not, or on an error."""
+    with suppress(PopugError):
+        balance = context.backends.perform(GetBalance())
+        return counts_for(balance.business_date, balance.today)
+    return ""
 
 
 def _import_blocks(result: TaskImportResult, file: str, note: str) -> Iterator[Block]:

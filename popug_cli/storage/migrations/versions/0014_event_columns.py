@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 
 STATEMENTS: tuple[str, ...] = (
     "ALTER TABLE bus_log ADD COLUMN actor TEXT GENERATED ALWAYS AS (json_extract(envelope, '$.actor')) VIRTUAL",

@@ -1,9 +1,9 @@
--- The schema of a PostgreSQL company after migration 0013. Text compares by its bytes (COLLATE "C"), as in SQLite.
+-- The schema of a PostgreSQL company after migration 0014. Text compares by its bytes (COLLATE "C"), as in SQLite.
 
--- Writers lock its one row, so they take turns; readers do not wait.
+-- Writers lock its one row by an update, so they take turns; readers do not wait. It counts the write transactions.
 CREATE TABLE bus_head (
     id BIGINT PRIMARY KEY,
-    proofs_count BIGINT NOT NULL DEFAULT 0,
+    changes_count BIGINT NOT NULL DEFAULT 0,
     CONSTRAINT one_row CHECK (id = 1)
 );
 INSERT INTO bus_head (id) VALUES (1);
@@ -502,12 +502,12 @@ BEGIN
         employee_id, business_date, segment, change_cents, earned_cents, first_recorded_at, last_recorded_at
     )
     SELECT
-        employee_id, business_date, (position - 1) / 1024,
+        employee_id, business_date, (position - 1) / 8192,
         sum(CASE WHEN credit_account = employee_id THEN amount_cents ELSE -amount_cents END),
         sum(CASE kind WHEN 'reward' THEN amount_cents WHEN 'reward_reversal' THEN -amount_cents ELSE 0 END),
         min(recorded_at), max(recorded_at)
-    FROM billing_entries WHERE position BETWEEN NEW.position - 1023 AND NEW.position GROUP BY 1, 2, 3;
+    FROM billing_entries WHERE position BETWEEN NEW.position - 8191 AND NEW.position GROUP BY 1, 2, 3;
     RETURN NULL;
 END $$;
 CREATE TRIGGER billing_entries_segment AFTER INSERT ON billing_entries
-FOR EACH ROW WHEN (NEW.position % 1024 = 0) EXECUTE FUNCTION billing_add_segment();
+FOR EACH ROW WHEN (NEW.position % 8192 = 0) EXECUTE FUNCTION billing_add_segment();

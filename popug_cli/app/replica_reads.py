@@ -1,0 +1,140 @@
+"""Read from a replica of the database, but never less than the caller has seen."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from time import monotonic, sleep
+from typing import NamedTuple
+
+from popug_cli.bus.context import Context, Newest, Runtime
+from popug_cli.kernel.errors import Unavailable
+from popug_cli.kernel.positions import COMPANY, DATABASE, KnownPositions, Position, Positions, merge
+from popug_cli.messages.principal import Principal
+
+WAIT_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 0.0005
+LONGEST_PAUSE_SECONDS = 0.05
+BEHIND = (
+    "This answer may lack what you have seen or changed before (behind): the replica of the database has not reached"
+    f" it after {WAIT_SECONDS:.0f} seconds. Ask again in a moment."
+)
+
+
+class State(NamedTuple):
+    """How far a database is: its last log position, and the number of its last write transaction."""
+
+    position: int
+    change_number: int
+
+    def covers(self, other: "State") -> bool:
+        """Return whether it has everything that ``other`` has."""
+        return self.position >= other.position and self.change_number >= other.change_number
+
+
+class Reads:
+    """The snapshots that answer the queries of one backend, and the positions that its last answer shows.
+
+    ``positions`` are those that the caller has seen. Without ``allows_replica``, queries read from the primary.
+    """
+
+    def __init__(self, positions: KnownPositions) -> None:
+        self.positions = positions
+        self.shown: Positions = {}
+        self.allows_replica = True
+
+    def uses_replica(self, runtime: Runtime) -> bool:
+        """Return whether queries read from a replica."""
+        return self.allows_replica and runtime.database.replica is not None
+
+    @contextmanager
+    def querying(self, runtime: Runtime, principal: Principal, warn: Callable[[str], None]) -> Iterator[Context]:
+        """Yield a context on a snapshot that shows all that the caller has seen, of the replica if there is one.
+
+        Wait for the replica at most ``WAIT_SECONDS``; after that, warn and yield what it has. If it cannot be reached,
+        the snapshot is one of the primary.
+        """
+        with ExitStack() as stack:
+            if self.uses_replica(runtime):
+                context = _enter_snapshot(runtime, principal, _wanted(runtime, self.positions.read()), warn, stack)
+            else:
+                context = stack.enter_context(runtime.reading(principal))
+            self.shown = merge(self.shown, positions_of(runtime, state_of(context)))
+            yield context
+
+    def show_newest(self, runtime: Runtime) -> None:
+        """Make the newest positions of this process those of the answer, and those that later queries must show."""
+        self.shown = positions_of(runtime, State(runtime.newest.position, runtime.newest.change_number))
+        self._keep(runtime)
+
+    def finish(self, runtime: Runtime, *, is_command: bool) -> None:
+        """Keep the positions of an answer: those of the snapshot that it shows, or the newest ones after a command."""
+        if is_command or not self.shown:
+            self.show_newest(runtime)
+        self._keep(runtime)
+
+    def _keep(self, runtime: Runtime) -> None:
+        if self.uses_replica(runtime):
+            self.positions.keep(self.shown)
+
+
+def positions_of(runtime: Runtime, state: State) -> dict[str, Position]:
+    """Return the positions that an answer which shows this state carries."""
+    shown = {COMPANY: Position(state.position, runtime.log_id)}
+    if state.change_number:
+        shown[DATABASE] = Position(state.change_number, runtime.log_id)
+    return shown
+
+
+def state_of(context: Context) -> State:
+    """Return how far the snapshot of a context is."""
+    return State(context.position, context.connection.change_number)
+
+
+def _wanted(runtime: Runtime, seen: Positions) -> State:
+    """Return the state that the caller has seen; positions of other logs do not count."""
+    position, change = seen.get(COMPANY), seen.get(DATABASE)
+    return State(
+        position.number if position and position.log_id == runtime.log_id else 0,
+        change.number if change and change.log_id == runtime.log_id else 0,
+    )
+
+
+def _enter_snapshot(
+    runtime: Runtime, principal: Principal, wanted: State, warn: Callable[[str], None], stack: ExitStack
+) -> Context:
+    """Enter snapshots of the replica until one covers ``wanted`` or the time is over; return its context.
+
+    No position beyond the primary's own is waited for: it comes from a log that was replaced since, as by a recovery to
+    an earlier point in time.
+    """
+    assert runtime.database.replica is not None
+    replica = replace(runtime, database=runtime.database.replica, newest=Newest())
+    deadline, pause, is_limited = monotonic() + WAIT_SECONDS, FIRST_PAUSE_SECONDS, False
+    while True:
+        attempt = ExitStack()
+        try:
+            context = attempt.enter_context(replica.reading(principal))
+        except Unavailable:
+            return stack.enter_context(runtime.reading(principal))
+        is_late, is_covered = monotonic() > deadline, state_of(context).covers(wanted)
+        if is_covered or is_late:
+            stack.enter_context(attempt)
+            if not is_covered:
+                warn(BEHIND)
+            return context
+        attempt.close()
+        if not is_limited:
+            wanted, is_limited = _limited(runtime, principal, wanted), True
+            continue
+        sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def _limited(runtime: Runtime, principal: Principal, wanted: State) -> State:
+    """Return the wanted state, but nothing beyond the primary's; unchanged if the primary cannot be reached."""
+    try:
+        with runtime.reading(principal) as context:
+            primary = state_of(context)
+    except Unavailable:
+        return wanted
+    return State(min(wanted.position, primary.position), min(wanted.change_number, primary.change_number))
