@@ -1,7 +1,8 @@
 """Analytics for management: income, employees in the red, the most expensive completed task by day, week and month.
 
-``rules.py`` adds up events and chooses the most expensive task, ``consumers.py`` writes the sums, ``queries.py`` reads
-them. Figures as of a past instant come from the ledger instead: ``app/views/analytics.py`` and ``billing/as_of.py``.
+``rules.py`` adds up events, ``consumers.py`` writes the sums, ``queries.py`` reads them. Which task is the most
+expensive is decided in ``messages/most_expensive.py``. Figures as of a past instant come from the ledger instead:
+``billing/as_of.py``.
 
 Consumes ``user_registered``, ``task_created``, ``task_priced``, ``task_completed``, ``entry_posted`` and
 ``day_closed``; publishes nothing. All tables are read models: they can be rebuilt from the events, whatever the order

@@ -1,16 +1,21 @@
 """The query of analytics: the figures of a date, and the most expensive tasks of its day, week and month."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import date
 from typing import NamedTuple
 
-from popug_cli.analytics import rules
-from popug_cli.analytics.rules import MostExpensiveCandidate, Period
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.stored_values import from_iso_date
-from popug_cli.messages.analytics import Analytics, GetAnalytics, MostExpensive, MostExpensiveTask
-from popug_cli.messages.billing import TaskRef
+from popug_cli.messages.analytics import Analytics, GetAnalytics
+from popug_cli.messages.internal.analytics import GetMostExpensiveTask, TopTask
+from popug_cli.messages.most_expensive import (
+    MostExpensiveCandidate,
+    Period,
+    most_expensive_tasks,
+    periods_around,
+    task_of,
+)
 
 SELECT_MOST_EXPENSIVE_BY_DAY = """
     SELECT task.business_date, task.reward_cents, task.completed_at, task.number, task.title
@@ -52,8 +57,14 @@ def get_analytics(message: GetAnalytics, context: Context) -> Analytics:
         business_date=day,
         income_cents=figures.income_cents,
         in_red_count=_in_red(day, today, context) if in_red_at_close is None else in_red_at_close,
-        most_expensive=most_expensive_tasks(day, list(_candidates(rules.periods_around(day), context))),
+        most_expensive=most_expensive_tasks(day, list(_candidates(periods_around(day), context))),
     )
+
+
+def get_most_expensive_task(message: GetMostExpensiveTask, context: Context) -> TopTask:
+    """Return the completed task with the highest reward of a business date."""
+    day = (message.day, message.day)
+    return TopTask(next((task_of(candidate, day) for candidate in _candidates(day, context)), None))
 
 
 def _figures(day: date, context: Context) -> Figures:
@@ -70,29 +81,6 @@ def _in_red(day: date, today: date, context: Context) -> int:
     return int(context.connection.scalar(statement, **parameters))
 
 
-def most_expensive_tasks(day: date, candidates: Sequence[MostExpensiveCandidate]) -> MostExpensive:
-    """Return the most expensive task of a date, its week, its month, and each date of the month up to it.
-
-    ``candidates`` are the most expensive tasks of the single dates of that week and month.
-    """
-    week, month = rules.week_of(day), rules.month_of(day)
-    to_date = (month[0], day)
-    in_month = sorted(
-        (candidate for candidate in candidates if month[0] <= candidate.business_date <= day), key=_date, reverse=True
-    )
-    return MostExpensive(
-        day=_most_expensive_of(candidates, (day, day)),
-        week=_most_expensive_of(candidates, week),
-        month=_most_expensive_of(candidates, month),
-        month_to_date=_most_expensive_of(candidates, to_date),
-        by_day=[_answer(candidate, (candidate.business_date, candidate.business_date)) for candidate in in_month],
-    )
-
-
-def _date(candidate: MostExpensiveCandidate) -> date:
-    return candidate.business_date
-
-
 def _candidates(period: Period, context: Context) -> Iterator[MostExpensiveCandidate]:
     parameters = {"first": period[0].isoformat(), "last": period[1].isoformat()}
     for row in context.connection.records(SELECT_MOST_EXPENSIVE_BY_DAY, **parameters):
@@ -103,17 +91,3 @@ def _candidates(period: Period, context: Context) -> Iterator[MostExpensiveCandi
             title=row["title"],
             business_date=from_iso_date(row["business_date"]),
         )
-
-
-def _most_expensive_of(candidates: Sequence[MostExpensiveCandidate], period: Period) -> MostExpensiveTask | None:
-    candidate = rules.most_expensive(candidates, period)
-    return _answer(candidate, period) if candidate else None
-
-
-def _answer(candidate: MostExpensiveCandidate, period: Period) -> MostExpensiveTask:
-    return MostExpensiveTask(
-        from_date=period[0],
-        to_date=period[1],
-        task=TaskRef(candidate.number, candidate.title),
-        reward_cents=-candidate.minus_reward_cents,
-    )

@@ -1,17 +1,14 @@
-"""The rules of analytics: how events add up, the periods, and the most expensive task; pure functions."""
+"""The rules of analytics: how events add up; pure functions. Those of the most expensive task are in ``messages``."""
 
-from calendar import monthrange
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import DayClosed, EntryKind, EntryPosted, TaskPriced
 from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.tasks import TaskCompleted, TaskCreated
-
-Period = tuple[date, date]
 
 
 @dataclass(slots=True)
@@ -46,17 +43,6 @@ class Changes:
     days: defaultdict[date, DaySums] = field(default_factory=lambda: defaultdict(DaySums))
     closed: dict[date, int] = field(default_factory=dict)
     tasks: defaultdict[str, TaskColumns] = field(default_factory=lambda: defaultdict(TaskColumns))
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class MostExpensiveCandidate:
-    """The most expensive task of a business date; a more expensive candidate sorts before a cheaper one."""
-
-    minus_reward_cents: int
-    completed_at: datetime
-    number: int
-    title: str = field(compare=False)
-    business_date: date = field(compare=False)
 
 
 def accumulate(events: Iterable[Event], changes: Changes | None = None) -> Changes:
@@ -97,29 +83,3 @@ def _apply_entry(entry: EntryPosted, changes: Changes) -> None:
     sums.rewards_cents += kind.reward_sign * entry.amount_cents
     if kind is EntryKind.REWARD and entry.task_id is not None:
         changes.tasks[entry.task_id].business_date = day
-
-
-def week_of(day: date) -> Period:
-    """Return the Monday and the Sunday of the ISO week around a date."""
-    monday = day - timedelta(days=day.weekday())
-    return monday, date.fromordinal(min(monday.toordinal() + 6, date.max.toordinal()))
-
-
-def month_of(day: date) -> Period:
-    """Return the first and the last date of the calendar month around a date."""
-    return day.replace(day=1), day.replace(day=monthrange(day.year, day.month)[1])
-
-
-def periods_around(day: date) -> Period:
-    """Return the shortest period that contains the week and the month around a date."""
-    week, month = week_of(day), month_of(day)
-    return min(week[0], month[0]), max(week[1], month[1])
-
-
-def most_expensive(candidates: Sequence[MostExpensiveCandidate], period: Period) -> MostExpensiveCandidate | None:
-    """Return the candidate with the highest reward in a period, or None.
-
-    On a tie, return the one completed first, then the one with the lowest number.
-    """
-    first, last = period
-    return min((candidate for candidate in candidates if first <= candidate.business_date <= last), default=None)

@@ -3,8 +3,9 @@
 ``local_backend.LocalBackend`` performs messages in this process, on the home's database. It is called by the terminal
 (``cli/backends.py``), the daemons and the dashboard, and by a server through ``hosting/served_company.py``, which keeps
 a company open for many threads. ``handlers.py`` finds the function that performs a message: in a module, in
-``workflows/`` (changes), in ``views/`` (answers), or in ``explain.py``, which uses ``causes.py``. ``coordination.py``
-is the interface that orders commands and consumers. ``first_admin.py`` checks the fields of `popug init`.
+``workflows/`` (changes) or in ``views/`` (answers). Those ask the modules by messages (``asking.py``).
+``coordination.py`` is the interface that orders commands and consumers. ``first_admin.py`` checks the fields of
+`popug init`.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,7 @@
 """Find the function that performs a message: in its module, or a composed one in ``app``.
 
-A message has a composed handler if it needs several modules, several transactions or the home's files.
+A message has a composed handler if it needs several modules or the home's files. Such a handler asks the modules by
+messages (``asking.py``).
 """
 
 from collections.abc import Callable
@@ -25,8 +26,6 @@ from popug_cli.messages.company import (
     BackUp,
     CheckHealth,
     CopyDatabase,
-    ExplainBalance,
-    ExplainIncome,
     ExplainTask,
     MigrateDatabase,
     Restore,
@@ -37,7 +36,6 @@ from popug_cli.messages.company import (
     VerifyLedger,
 )
 from popug_cli.messages.hooks import ListHooks, RetryHook, RunHooks, TryHook
-from popug_cli.messages.mail import SendMail
 from popug_cli.messages.scheduler import RunDue, ShowSchedule
 from popug_cli.messages.tasks import AddTask, CompleteTask
 from popug_cli.messages.today import ShowToday
@@ -51,9 +49,7 @@ HANDLER_MODULES: dict[type[Message[Any]], str] = {
     CopyDatabase: "workflows.copy_database",
     MigrateDatabase: "workflows.migrate_database",
     DropDeadLetter: "workflows.dead_letters",
-    ExplainBalance: "explain",
-    ExplainIncome: "explain",
-    ExplainTask: "explain",
+    ExplainTask: "views.explain_task",
     GetAnalytics: "views.analytics",
     ListDeadLetters: "views.events",
     ListHooks: "workflows.hooks",
@@ -68,7 +64,6 @@ HANDLER_MODULES: dict[type[Message[Any]], str] = {
     CloseDay: "workflows.close_day",
     RunDue: "workflows.scheduled_run",
     ShowSchedule: "workflows.scheduled_run",
-    SendMail: "workflows.send_mail",
     TryHook: "workflows.hooks",
     SetSetting: "workflows.settings",
     ShowPermissions: "workflows.settings",
@@ -83,15 +78,15 @@ HANDLER_MODULES: dict[type[Message[Any]], str] = {
 class MessageHandler:
     """The function that performs a message.
 
-    A module's function takes ``(message, context)``, a composed one ``(backend, message, principal)``. ``preparation``
-    begins the slow work on a password: it reads from a snapshot, and returns a function that does the work when the
-    snapshot is closed.
+    A module's function takes ``(message, context)``, a composed one and a workflow ``(backend, message, principal)``.
+    ``preparation`` begins the slow work on a password: it reads from a snapshot, and returns a function that does the
+    work when the snapshot is closed.
     """
 
     declaration: Declaration
     function: Callable[..., Any]
     preparation: Callable[[Any, Context], Callable[[], PasswordWork]] | None = None
-    is_composed: bool = False
+    takes_backend: bool = False
 
 
 def find(message: type[Message[Any]]) -> MessageHandler:
@@ -99,16 +94,14 @@ def find(message: type[Message[Any]]) -> MessageHandler:
     declaration = DECLARATIONS[message]
     if module := HANDLER_MODULES.get(message):
         function = getattr(import_module(f"popug_cli.app.{module}"), declaration.name)
-        return MessageHandler(declaration, function, is_composed=True)
-    return MessageHandler(declaration, module_function(declaration), _preparation_of(declaration))
+        return MessageHandler(declaration, function, takes_backend=True)
+    function = module_function(declaration)
+    return MessageHandler(declaration, function, _preparation_of(declaration), takes_backend=declaration.is_workflow)
 
 
-def module_function(declaration: Declaration) -> Callable[[Any, Context], Any]:
-    """Return the function of the message's name in its module's commands or queries."""
-    file_name = "commands" if declaration.is_command else "queries"
-    function: Callable[[Any, Context], Any] = getattr(
-        import_module(f"popug_cli.{declaration.module}.{file_name}"), declaration.name
-    )
+def module_function(declaration: Declaration) -> Callable[..., Any]:
+    """Return the function of the message's name in the module that performs it."""
+    function: Callable[..., Any] = getattr(import_module(f"popug_cli.{declaration.handler}"), declaration.name)
     return function
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cached_property, partial
 from time import monotonic, sleep
@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from popug_cli import bootstrap
 from popug_cli.app import handlers
+from popug_cli.app.asking import CompanySnapshot
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
 from popug_cli.app.replica_reads import Reads
@@ -57,10 +58,6 @@ OpenContext = Callable[[Principal], AbstractContextManager[Context]]
 Authenticate = Callable[[str, Runtime], Principal]
 
 
-def _ignore(context: Context, result: Any) -> None:
-    """Default `on_write`: do nothing."""
-
-
 class LocalBackend:
     """Performs messages on a home of this machine. ``warn`` receives the warnings of a message.
 
@@ -93,7 +90,7 @@ class LocalBackend:
         self._coordinator = coordinator or SingleThreaded()
         self._authenticate_token = authenticate
         self.before_write: Callable[[Context], None] = lambda context: None
-        self.on_write: OnWrite = _ignore
+        self.on_write: OnWrite = lambda context, result: None
         self.progress = progress
         self._while_waiting = while_waiting
         self._clock = clock
@@ -253,6 +250,12 @@ class LocalBackend:
             self.warn("More events wait to be processed; the next command continues with them.")
         return result
 
+    @contextmanager
+    def asking(self, principal: Principal, *, is_command: bool = False) -> Iterator[CompanySnapshot]:
+        """Yield an object that asks the modules on one snapshot; that of a command is never one of a replica."""
+        with self.runtime.reading(principal) if is_command else self.querying(principal) as context:
+            yield CompanySnapshot(context)
+
     def write(self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]) -> Result:
         """Authorize a message and call ``handle`` in one write transaction; return its result.
 
@@ -269,10 +272,9 @@ class LocalBackend:
     def write_and_catch_up(
         self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]
     ) -> Result:
-        """Call ``write``, run the consumers, and return the result of ``handle``.
+        """Call ``write``, run the consumers until all events that ``handle`` causes are processed, return its result.
 
-        The call waits until the consumers have processed all events that ``handle`` causes, as in a large import. Of
-        the events that earlier commands left, it processes only a part.
+        Of the events that earlier commands left, they process only a part.
         """
         result = self.write(message, principal, handle)
         self.catch_up(completely=self._was_caught_up)
@@ -299,7 +301,7 @@ class LocalBackend:
 
     def _run(self, principal: Principal, message: Message[Answer]) -> Answer:
         handler = handlers.find(type(message))
-        if handler.is_composed:
+        if handler.takes_backend:
             self._check_on_snapshot(principal, message)
             answer: Answer = handler.function(self, message, principal)
             return answer
@@ -323,8 +325,7 @@ class LocalBackend:
         if isinstance(result, PopugError):
             raise result
         if isinstance(result, Query):
-            query_handler = handlers.find(type(result))
-            result = self._answer(query_handler, result, principal, self.runtime.reading)
+            result = self._answer(handlers.find(type(result)), result, principal, self.runtime.reading)
         answer: Answer = result
         return answer
 

@@ -1,8 +1,9 @@
 """Billing: prices, the ledger, balances, closed days and payouts.
 
-``consumers.py`` reacts to events, ``commands.py`` corrects an entry, ``closing.py`` closes days (called by
-``app/workflows/close_day.py``), ``queries.py`` answers the queries of ``messages/billing.py``. All of them write money
-through ``ledger.post`` only. ``rules.py`` holds the pure rules; the signs of each kind of entry are in ``EntryKind``.
+``consumers.py`` reacts to events, ``commands.py`` corrects an entry, ``queries.py`` answers the queries of
+``messages/billing.py``. ``close_day.py`` performs the parts of a close, and ``closing.py`` the close of one day.
+``explain.py`` explains figures, ``today.py`` lists the caller's activities. All of them write money through
+``ledger.post`` only. ``rules.py`` holds the pure rules; the signs of each kind of entry are in ``EntryKind``.
 
 Consumes ``user_registered`` (opens an account), ``task_created`` (number and title of a task), ``task_assigned``
 (charges the fee) and ``task_completed`` (credits the reward). The first event that names a task sets its price.

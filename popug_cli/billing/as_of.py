@@ -4,7 +4,6 @@ The balance of one account as of an instant is in ``balances.balance_at``.
 """
 
 from datetime import date, datetime
-from typing import NamedTuple
 
 from popug_cli.billing.balances import closed_by, open_day_movements
 from popug_cli.billing.day_figures import company_days, recorded_day
@@ -12,6 +11,9 @@ from popug_cli.billing.rules import open_figures
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.stored_values import from_iso_date
+from popug_cli.messages.analytics import Analytics
+from popug_cli.messages.internal.billing import GetAnalyticsAsOf
+from popug_cli.messages.most_expensive import MostExpensiveCandidate, most_expensive_tasks, periods_around
 
 SELECT_HIGHEST_REWARD_BY_DAY = (
     "SELECT business_date, amount_cents, occurred_at, number, title FROM ("
@@ -25,14 +27,16 @@ SELECT_HIGHEST_REWARD_BY_DAY = (
 )
 
 
-class HighestReward(NamedTuple):
-    """The highest reward of a business date, with its task."""
-
-    business_date: date
-    reward_cents: int
-    completed_at: datetime
-    number: int
-    title: str
+def get_analytics_as_of(message: GetAnalyticsAsOf, context: Context) -> Analytics:
+    """Return the figures of a date as the ledger had them at an instant."""
+    as_of = message.as_of_time
+    day = message.day or context.calendar.date_of(as_of)
+    return Analytics(
+        business_date=day,
+        income_cents=income_as_of(day, as_of, context),
+        in_red_count=in_red_as_of(day, as_of, context),
+        most_expensive=most_expensive_tasks(day, highest_reward_by_day(*periods_around(day), as_of, context)),
+    )
 
 
 def income_as_of(day: date, as_of: datetime, context: Context) -> int:
@@ -61,11 +65,11 @@ def in_red_as_of(day: date, as_of: datetime, context: Context) -> int:
     return figures_by_day[latest].in_red_count if latest else in_red_count
 
 
-def highest_reward_by_day(first: date, last: date, as_of: datetime, context: Context) -> list[HighestReward]:
+def highest_reward_by_day(first: date, last: date, as_of: datetime, context: Context) -> list[MostExpensiveCandidate]:
     """Return the highest reward that each business date had by ``as_of``; on a tie, that of the earliest completion."""
     parameters = {"first": first.isoformat(), "last": last.isoformat(), "as_of": to_rfc3339(as_of)}
     return [
-        HighestReward(from_iso_date(day), cents, from_rfc3339(completed_at), number, title)
+        MostExpensiveCandidate(-cents, from_rfc3339(completed_at), number, title, from_iso_date(day))
         for day, cents, completed_at, number, title in context.connection.select(
             SELECT_HIGHEST_REWARD_BY_DAY, **parameters
         )

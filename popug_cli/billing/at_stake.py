@@ -4,10 +4,21 @@ from typing import Any
 
 from popug_cli.billing.prices import prices_of
 from popug_cli.bus.context import Context
-from popug_cli.bus.queries import ParkedEvent, document
+from popug_cli.bus.queries import ParkedEvent, document, list_parked_events
 from popug_cli.messages.base import Event
+from popug_cli.messages.internal.billing import AmountsAtStake, GetAmountsAtStake
 from popug_cli.messages.tasks import TaskAssigned, TaskCompleted
 from popug_cli.messages.upcasters import versions
+
+
+def get_amounts_at_stake(message: GetAmountsAtStake, context: Context) -> AmountsAtStake:
+    """Return the amounts at stake in the events that billing has parked: in one of them, or in all."""
+    parked_events = [
+        parked
+        for parked in list_parked_events(context)
+        if parked.consumer == "billing" and message.dead_id in {None, parked.id}
+    ]
+    return AmountsAtStake({parked.id: amount_at_stake_cents(parked, context) for parked in parked_events})
 
 
 def amount_at_stake_cents(parked: ParkedEvent, context: Context) -> int:

@@ -1,5 +1,6 @@
 """Balances at the end of a date, from all entries or from those recorded by an instant."""
 
+from collections.abc import Collection
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -64,6 +65,12 @@ def find_account(username: str | None, context: Context) -> Account:
         hint="Check the spelling; an admin can list all users with `popug user list`.",
         details={"username": name},
     )
+
+
+def usernames(user_ids: Collection[str], context: Context) -> dict[str, str]:
+    """Return the usernames by user id; the name of a user that billing does not know is the id."""
+    statement = "SELECT account_id, username FROM billing_accounts WHERE username IS NOT NULL AND account_id IN"
+    return {user_id: user_id for user_id in user_ids} | dict(context.connection.select_in(statement, [*user_ids]))
 
 
 def balance_at(account_id: str, day: date | None, as_of: datetime | None, context: Context) -> int:

@@ -8,6 +8,7 @@ from popug_cli.billing.balances import closed_by
 from popug_cli.billing.rules import business_date
 from popug_cli.bus.context import Context
 from popug_cli.kernel.stored_values import from_iso_date
+from popug_cli.messages.internal.business_date import BusinessDate, GetBusinessDate
 
 
 def record_first_day(day: date, context: Context) -> None:
@@ -52,6 +53,11 @@ def open_business_date(as_of: datetime | None, context: Context) -> date:
         closed = closed_by(as_of, context)
         first = context.calendar.next_day(closed) if closed else None
     return business_date(today, first) if first else today
+
+
+def get_business_date(message: GetBusinessDate, context: Context) -> BusinessDate:
+    """Return the business date of what happens now."""
+    return BusinessDate(open_business_date(None, context), context.calendar.date_of(context.now))
 
 
 def business_date_resolver(context: Context) -> Callable[[datetime], date]:

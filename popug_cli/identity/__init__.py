@@ -11,6 +11,7 @@ in the role that it names.
 
 ``commands`` and ``queries`` handle the messages. ``rules`` has the pure rules, ``users`` and ``token_store`` the stored
 users and tokens, ``keys`` the files of the signing keys, ``tokens`` the signatures. ``app/local_backend.py`` calls
-``authorization`` for each message; a server verifies tokens through ``token_cache``. ``app/handlers.py`` finds the
-functions of ``prehash`` by name, and ``app/views/shell_completion.py`` calls ``shell_completion``.
+``authorization`` for each message and each part of one; a server verifies tokens through ``token_cache``.
+``app/handlers.py`` finds the functions of ``prehash`` by name, and ``app/views/shell_completion.py`` calls
+``shell_completion``.
 """

@@ -41,6 +41,15 @@ def authorize(principal: Principal, declaration: Declaration, message: Message[A
         _check_kind(stored, declaration, message)
 
 
+def authorize_part(principal: Principal, declaration: Declaration, message: Message[Any]) -> None:
+    """Check that a principal, who was authorized for a message, may send another one that is a part of it.
+
+    Its role decides, and its token is not checked again: the scope permits the whole message. Raise ``forbidden``.
+    """
+    if principal not in (OPERATOR, SCHEDULER):
+        _check_role(principal, declaration, message)
+
+
 def _check_not_revoked(principal: Principal, context: Context) -> token_store.StoredToken:
     """Return the stored token if it is valid now and names its owner's present role, and record its use; else raise."""
     stored = token_store.find(context, principal.token_id)

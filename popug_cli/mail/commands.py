@@ -1,4 +1,4 @@
-"""Commands about mail. Sending is in ``workflows.send_mail``, because it happens outside a transaction."""
+"""Commands about mail. Sending is in ``sending``, because it happens outside a transaction."""
 
 import msgspec
 

@@ -19,6 +19,7 @@ from popug_cli.kernel.randomness import random_unit
 from popug_cli.kernel.settings import MAX_SMTP_TIMEOUT_SECONDS
 from popug_cli.kernel.stored_values import from_iso_date
 from popug_cli.mail.rules import MAX_WAIT_SECONDS, lease_duration, wait_after
+from popug_cli.messages.internal.mail import CountMails, MailCounts
 from popug_cli.messages.mail import MailFailed, MailReleased, MailSent
 
 # A due time or lease beyond these limits was set before the clock was set back, so it does not count.
@@ -121,6 +122,11 @@ def count_unsent(context: Context) -> tuple[int, int]:
     )
     [(unsent, held)] = context.connection.select(statement)
     return int(unsent), int(held)
+
+
+def count_mails(message: CountMails, context: Context) -> MailCounts:
+    """Return how many mails are to be sent, and how many have failed."""
+    return MailCounts(*count_unsent(context), count_failed(context))
 
 
 def count_failed(context: Context) -> int:

@@ -78,6 +78,8 @@ class Declaration(msgspec.Struct, frozen=True):
 
     ``roles_for_others`` are the roles that may name another user in the field ``username``; by default they equal
     ``roles``. ``scopes`` limit machine tokens: a token with a scope may send only the messages that have its scope.
+    ``handler`` is the module, below ``popug_cli``, of the function that performs the message. A workflow runs several
+    transactions. A message is internal if it is in ``messages/internal/``: only a composed answer sends it.
     """
 
     message: "type[Message[Any]]"
@@ -87,6 +89,13 @@ class Declaration(msgspec.Struct, frozen=True):
     roles: frozenset[Role]
     roles_for_others: frozenset[Role]
     scopes: frozenset[str]
+    handler: str
+    is_workflow: bool = False
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether only other messages send this one: it has no route and no line among the permissions."""
+        return ".internal." in self.message.__module__
 
     @property
     def name(self) -> str:
@@ -124,12 +133,18 @@ def declare(
     roles_for_others: frozenset[Role] | None = None,
     access: Access = Access.TOKEN,
     scopes: frozenset[str] = frozenset(),
+    handler: str = "",
+    is_workflow: bool = False,
 ) -> Callable[[MessageType], MessageType]:
-    """Register a message with its command line and its permissions; the name of its file is its module."""
+    """Register a message with its command line and its permissions; the name of its file is its module.
+
+    By default the module's ``commands`` or ``queries`` have its handler.
+    """
     assert bool(roles) == (access is Access.TOKEN), "roles belong to messages that need a token"
 
     def register(message: MessageType) -> MessageType:
         module = message.__module__.rpartition(".")[2]
+        default_handler = f"{module}.{'commands' if issubclass(message, Command) else 'queries'}"
         DECLARATIONS[message] = Declaration(
             message,
             module,
@@ -138,6 +153,8 @@ def declare(
             roles,
             roles if roles_for_others is None else roles_for_others,
             scopes,
+            handler or default_handler,
+            is_workflow,
         )
         return message
 
@@ -184,8 +201,9 @@ def event(publisher: str, version: int, *, subject_field: str) -> Callable[[Even
 
 
 def declarations() -> Iterator[Declaration]:
-    """Yield all declarations, by module and name."""
-    yield from sorted(DECLARATIONS.values(), key=lambda declaration: (declaration.module, declaration.name))
+    """Yield the declarations of all messages but the internal ones, by module and name."""
+    declared = [declaration for declaration in DECLARATIONS.values() if not declaration.is_internal]
+    yield from sorted(declared, key=lambda declaration: (declaration.module, declaration.name))
 
 
 class Nothing(msgspec.Struct, frozen=True):

@@ -6,22 +6,7 @@ import msgspec
 
 from popug_cli.messages.base import ACCOUNTING, EVERYONE, Access, Command, Query, Role, declare
 from popug_cli.messages.billing import Entry
-from popug_cli.messages.tasks import Task
-
-
-class HistoryLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event in the history of a task; users are given by username."""
-
-    at: datetime
-    event: str
-    actor: str
-    event_id: str
-    assignee: str | None = None
-    previous_assignee: str | None = None
-    reason: str | None = None
-    shuffle_id: str | None = None
-    fee_cents: int | None = None
-    reward_cents: int | None = None
+from popug_cli.messages.tasks import HistoryLine, Task
 
 
 class TaskDetails(msgspec.Struct, frozen=True):
@@ -197,14 +182,14 @@ class VerifyLedger(Query[LedgerProof], frozen=True, kw_only=True):
     head: str | None = None
 
 
-@declare("explain balance", roles=EVERYONE, roles_for_others=ACCOUNTING)
+@declare("explain balance", roles=EVERYONE, roles_for_others=ACCOUNTING, handler="billing.explain")
 class ExplainBalance(Query[Explanation], frozen=True, kw_only=True):
     """Explain the balance of a user, by default the sender's own."""
 
     username: str | None = None
 
 
-@declare("explain income", roles=ACCOUNTING)
+@declare("explain income", roles=ACCOUNTING, handler="billing.explain")
 class ExplainIncome(Query[Explanation], frozen=True, kw_only=True):
     """Explain management's income of a date, today's by default."""
 

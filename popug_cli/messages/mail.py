@@ -84,7 +84,7 @@ class ShowMail(Query[MailDetails], frozen=True, kw_only=True):
     mail_id: str
 
 
-@declare("mail send", roles=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}))
+@declare("mail send", roles=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}), handler="mail.sending", is_workflow=True)
 class SendMail(Command[MailRunResult], frozen=True, kw_only=True):
     """Send the queued mail, due or not; with ``release``, also mail that was held back by a restore."""
 

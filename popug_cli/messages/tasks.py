@@ -72,6 +72,21 @@ class Task(msgspec.Struct, frozen=True):
     completed_at: datetime | None
 
 
+class HistoryLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event in the history of a task; users are given by username."""
+
+    at: datetime
+    event: str
+    actor: str
+    event_id: str
+    assignee: str | None = None
+    previous_assignee: str | None = None
+    reason: str | None = None
+    shuffle_id: str | None = None
+    fee_cents: int | None = None
+    reward_cents: int | None = None
+
+
 class ChangedTask(Task, frozen=True, omit_defaults=True):
     """A task after a command that moves money.
 

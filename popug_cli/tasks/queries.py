@@ -70,11 +70,10 @@ def list_tasks(message: ListTasks, context: Context) -> TaskPage:
     return TaskPage(tasks, total, fees_cents or 0, rewards_cents or 0)
 
 
-def tasks_by_id(task_ids: Sequence[str], context: Context) -> dict[str, Task]:
-    """Return the existing tasks among ``task_ids``, by id."""
+def tasks_by_id(task_ids: Sequence[str], context: Context) -> list[Task]:
+    """Return the existing tasks among ``task_ids``, in no order."""
     rows = context.connection.records_in(f"{_SELECT_TASKS} WHERE task.task_id IN", task_ids)
-    tasks = [msgspec.convert(row, Task, strict=False) for row in rows]
-    return {task.task_id: task for task in tasks}
+    return [msgspec.convert(row, Task, strict=False) for row in rows]
 
 
 def export_tasks(message: ExportTasks, context: Context) -> TaskChunk:

@@ -13,10 +13,12 @@ import pytest
 from popug_cli import messages
 from popug_cli.app import handlers
 from popug_cli.kernel.errors import PopugError
-from popug_cli.messages.base import DECLARATIONS, EVENTS, Command, Declaration, Event, Message, Query, declarations
+from popug_cli.messages import internal
+from popug_cli.messages.base import DECLARATIONS, EVENTS, Command, Declaration, Event, Message, Query
 
-for found in iter_modules(messages.__path__):
-    import_module(f"{messages.__name__}.{found.name}")
+for package in (messages, internal):
+    for found in iter_modules(package.__path__):
+        import_module(f"{package.__name__}.{found.name}")
 
 GENERIC = {Message, Command, Query}
 
@@ -33,7 +35,7 @@ def handler_of(declaration: Declaration) -> Any:
     return handlers.find(declaration.message).function
 
 
-every_declaration = pytest.mark.parametrize("declaration", [*declarations()], ids=lambda each: each.name)
+every_declaration = pytest.mark.parametrize("declaration", [*DECLARATIONS.values()], ids=lambda each: each.name)
 every_event = pytest.mark.parametrize("shape", list(EVENTS.values()), ids=list(EVENTS))
 
 
@@ -48,7 +50,7 @@ def test_every_event_class_is_declared() -> None:
 
 
 def test_names_are_unique() -> None:
-    names = [declaration.name for declaration in declarations()]
+    names = [declaration.name for declaration in DECLARATIONS.values()]
     assert len(names) == len(set(names))
 
 
@@ -80,7 +82,7 @@ def test_event_is_a_documented_frozen_struct_with_subject(shape: type[Event]) ->
 
 def _follow_ups(declaration: Declaration) -> set[str]:
     """Return the queries that may answer a command: those of its module with the same answer."""
-    same = {_name(other.message) for other in declarations() if _answers_for(declaration, other)}
+    same = {_name(other.message) for other in DECLARATIONS.values() if _answers_for(declaration, other)}
     return same if declaration.is_command else set()
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from popug_cli.app import LocalBackend
-from popug_cli.app.workflows import send_mail
 from popug_cli.kernel.home import Home
+from popug_cli.mail import sending
 from popug_cli.mail.mime import RenderedMail
 from popug_cli.mail.transport import ACCEPTED, DeliveryResult, Verdict
 from popug_cli.messages.base import Event, Role
@@ -164,7 +164,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Use:
 
     def use(*script: DeliveryResult | Callable[[], DeliveryResult], with_marking: bool = True) -> ScriptedTransport:
         transport = ScriptedTransport(*script, with_marking=with_marking)
-        monkeypatch.setattr(send_mail, "open_transport", lambda settings, home: transport)
+        monkeypatch.setattr(sending, "open_transport", lambda settings, home: transport)
         return transport
 
     return use

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popug_cli.analytics.rules import Changes, MostExpensiveCandidate, accumulate, month_of, most_expensive, week_of
+from popug_cli.analytics.rules import Changes, accumulate
 from popug_cli.messages.base import Event, Role
 from popug_cli.messages.billing import DayClosed, EntryKind, EntryPosted, PriceDraw, TaskPriced
 from popug_cli.messages.identity import UserDeactivated, UserRegistered
+from popug_cli.messages.most_expensive import MostExpensiveCandidate, month_of, most_expensive, week_of
 from popug_cli.messages.tasks import TaskCompleted, TaskCreated
 
 DAY = date(2026, 3, 2)

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from popug_cli.billing.at_stake import amount_at_stake_cents
 from popug_cli.bus.queries import document, list_parked_events
 from popug_cli.bus.status import bus_status
 from popug_cli.messages.bus import (
@@ -14,6 +13,7 @@ from popug_cli.messages.bus import (
     ShowBusStatus,
     ShowSchemas,
 )
+from popug_cli.messages.internal.billing import GetAmountsAtStake
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ def show_bus_status(backend: "LocalBackend", message: ShowBusStatus, principal: 
 def list_dead_letters(backend: "LocalBackend", message: ListDeadLetters, principal: Principal) -> DeadLetters:
     """Return the dead letters and pending retries, each with the events waiting behind it and the money at stake."""
     backend.catch_up()
-    with backend.querying(principal) as context:
-        parked_events = list_parked_events(context)
+    with backend.asking(principal) as company:
+        parked_events = list_parked_events(company.context)
+        amounts = company.ask(GetAmountsAtStake()).cents if parked_events else {}
         letters = []
         for first in [parked for parked in parked_events if parked.state != "waiting"]:
             of_subject = [
@@ -46,7 +47,7 @@ def list_dead_letters(backend: "LocalBackend", message: ListDeadLetters, princip
                     error=first.error,
                     attempts=first.attempts,
                     waiting=len(of_subject) - 1,
-                    amount_cents=sum(amount_at_stake_cents(parked, context) for parked in of_subject),
+                    amount_cents=sum(amounts.get(parked.id, 0) for parked in of_subject),
                 )
             )
     return DeadLetters(letters)

@@ -7,6 +7,7 @@ from popug_cli.kernel.errors import IntegrityViolation, PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.text import counted
 from popug_cli.messages.company import Check, CheckHealth, Health, LedgerProof, VerifyLedger
+from popug_cli.messages.identity import ListUsers
 from popug_cli.messages.principal import Principal
 from popug_cli.platform.files import OWNER_ONLY_DIRECTORY
 
@@ -69,11 +70,9 @@ def _check_keys(home: Home) -> Check:
 
 def _has_no_users(backend: "LocalBackend", principal: Principal) -> bool:
     """Return whether `popug init` was interrupted before the first user; False if the database cannot be read."""
-    from popug_cli.identity.users import has_users
-
     try:
-        with backend.runtime.reading(principal) as context:
-            return not has_users(context)
+        with backend.asking(principal, is_command=True) as company:
+            return not company.ask(ListUsers(limit=1)).users
     except PopugError:
         return False
 

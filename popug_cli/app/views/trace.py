@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 def trace_task(backend: "LocalBackend", message: TraceTask, principal: Principal) -> Trace:
     """Return the events in log order, without ``entry_corrected``; raise ``task_not_found``."""
-    task = backend.perform_as(principal, GetTask(number=message.number))
-    with backend.querying(principal) as context:
+    backend.catch_up()
+    with backend.asking(principal) as company:
+        task, context = company.ask(GetTask(number=message.number)), company.context
         events = context.log.by_subject(task.task_id)
         causes = list(_causes(context, events))
         chain = {

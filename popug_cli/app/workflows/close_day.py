@@ -4,15 +4,21 @@ from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
 
-from popug_cli.app.workflows.send_mail import count_unsent, send_due
-from popug_cli.app.workflows.summaries import count_dry_run, queue_summaries
-from popug_cli.billing import closing, days, rules
-from popug_cli.billing.at_stake import amount_at_stake_cents
+from popug_cli.app.asking import CompanySnapshot, perform_part
 from popug_cli.bus.consumers import retry_in_transaction, rolled_back
 from popug_cli.bus.context import Context
 from popug_cli.bus.dead_letters import event_id_of
 from popug_cli.bus.queries import list_parked_events
 from popug_cli.messages.billing import CloseDay, ClosedDay, CloseReport, MailCount, SetAside
+from popug_cli.messages.internal.billing import (
+    CloseNextDay,
+    GetAmountsAtStake,
+    GetCloseDate,
+    GetClosedDay,
+    PaidDay,
+    PreviewClose,
+)
+from popug_cli.messages.internal.mail import CountMails, CountSummaries, QueueSummaries, SendDue
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
@@ -26,36 +32,27 @@ def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) 
     closes nothing.
     """
     backend.catch_up(include_not_due=not message.dry_run, completely=True)
-    up_to = backend.write(message, principal, lambda context: _asked_day(message, context))
+    get_date = GetCloseDate(
+        day=message.day, yesterday=message.yesterday, dry_run=message.dry_run, confirmed=message.confirmed
+    )
+    up_to = backend.write(message, principal, lambda context: CompanySnapshot(context).ask(get_date)).up_to
     if message.dry_run:
         return _dry_run(backend, message, principal, up_to)
     closed = _close_days(backend, message, principal, up_to)
     backend.catch_up(completely=True)
-    queue_summaries(backend, principal)
-    if message.send_mail:
-        run = send_due(backend, principal)
-        mail = MailCount(run.sent, run.queued, run.failed)
-    else:
-        mail = MailCount(0, count_unsent(backend, principal))
+    perform_part(backend, principal, QueueSummaries())
+    run = perform_part(backend, principal, SendDue()) if message.send_mail else None
+    mail = MailCount(run.sent, run.queued, run.failed) if run else None
     return backend.rerun(partial(_report, backend, principal, closed, mail))
 
 
-def _report(backend: "LocalBackend", principal: Principal, closed: list[ClosedDay], mail: MailCount) -> CloseReport:
-    with backend.runtime.reading(principal) as context:
-        return CloseReport(closed, mail, _set_aside(context))
-
-
-def _asked_day(message: CloseDay, context: Context) -> date:
-    """Return the last day to close, after checking that it may be closed."""
-    calendar, today = context.calendar, context.calendar.date_of(context.now)
-    if message.day is not None:
-        rules.validate_close_date(message.day, today, days.first_day(context))
-        if not calendar.exists(message.day):
-            raise rules.nonexistent_day(message.day, calendar.time_zone)
-    up_to = message.day or (calendar.previous_day(today) if message.yesterday else today)
-    if not message.dry_run:
-        rules.require_confirmation(len(days.open_days(up_to, context)), confirmed=message.confirmed)
-    return up_to
+def _report(
+    backend: "LocalBackend", principal: Principal, closed: list[ClosedDay], mail: MailCount | None
+) -> CloseReport:
+    """Return the report; count the mails that are still to be sent if ``mail`` is None."""
+    with backend.asking(principal, is_command=True) as company:
+        mail = mail or MailCount(0, company.ask(CountMails()).unsent)
+        return CloseReport(closed, mail, _set_aside(company))
 
 
 def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> list[ClosedDay]:
@@ -63,21 +60,13 @@ def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal
     closed: list[ClosedDay] = []
 
     def close_next(context: Context) -> ClosedDay | None:
-        is_first_or_last = not closed or days.first_open(context) == up_to
-        if message.expected_payouts_cents is not None and is_first_or_last:
-            all_days = closed + closing.dry_run(up_to, context)
-            rules.require_expected_payouts(
-                message.expected_payouts_cents, [day.payouts_cents for day in all_days], [*map(_date, closed)]
-            )
-        return closing.close_next(up_to, context)
+        paid = [PaidDay(day.business_date, day.payouts_cents) for day in closed]
+        close = CloseNextDay(up_to=up_to, expected_payouts_cents=message.expected_payouts_cents, closed=tuple(paid))
+        return CompanySnapshot(context).ask(close).day
 
     while (day := backend.write(message, principal, close_next)) is not None:
         closed.append(day)
     return closed + _closed_before(backend, principal, up_to, closed)
-
-
-def _date(day: ClosedDay) -> date:
-    return day.business_date
 
 
 def _dry_run(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> CloseReport:
@@ -86,10 +75,12 @@ def _dry_run(backend: "LocalBackend", message: CloseDay, principal: Principal, u
     def preview(context: Context) -> tuple[list[ClosedDay], list[SetAside]]:
         with rolled_back(context):
             retry_in_transaction(backend.consumers, context)
-            return closing.dry_run(up_to, context), _set_aside(context)
+            company = CompanySnapshot(context)
+            return company.ask(PreviewClose(up_to=up_to)).days, _set_aside(company)
 
     closed, parked = backend.write(message, principal, preview)
-    summaries = count_dry_run(backend, principal, len(closed))
+    with backend.asking(principal, is_command=True) as company:
+        summaries = company.ask(CountSummaries(days=len(closed))).summaries
     mail = MailCount(0, sum(day.paid_count for day in closed) + summaries)
     every_day = closed + _closed_before(backend, principal, up_to, closed)
     return CloseReport(every_day, mail, parked)
@@ -102,16 +93,17 @@ def _closed_before(
         return []
 
     def read() -> ClosedDay | None:
-        with backend.runtime.reading(principal) as context:
-            return closing.closed_day(day, context)
+        with backend.asking(principal, is_command=True) as company:
+            return company.ask(GetClosedDay(day=day)).day
 
     closed = backend.rerun(read)
     return [closed] if closed else []
 
 
-def _set_aside(context: Context) -> list[SetAside]:
+def _set_aside(company: CompanySnapshot) -> list[SetAside]:
     """Return the parked events, each with the money at stake."""
-    return [
-        SetAside(event_id_of(parked), parked.consumer, amount_at_stake_cents(parked, context))
-        for parked in list_parked_events(context)
-    ]
+    parked_events = list_parked_events(company.context)
+    if not parked_events:
+        return []
+    amounts = company.ask(GetAmountsAtStake()).cents
+    return [SetAside(event_id_of(parked), parked.consumer, amounts.get(parked.id, 0)) for parked in parked_events]

@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from popug_cli.billing.at_stake import amount_at_stake_cents
+from popug_cli.app.asking import CompanySnapshot
 from popug_cli.bus import dead_letters
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import document
 from popug_cli.messages.bus import DropDeadLetter, DroppedLetter, RetryDeadLetters, RetryResult
+from popug_cli.messages.internal.billing import GetAmountsAtStake
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
@@ -28,11 +29,10 @@ def drop_dead_letter(backend: "LocalBackend", message: DropDeadLetter, principal
     """Discard a dead letter, then run the consumers for the events that waited behind it."""
 
     def drop(context: Context) -> DroppedLetter:
+        amounts = CompanySnapshot(context).ask(GetAmountsAtStake(dead_id=message.dead_id)).cents
         letter = dead_letters.drop(context, message.dead_id, message.reason)
         type_ = str(document(letter.sequence, letter.envelope).get("type"))
-        return DroppedLetter(
-            dead_letters.event_id_of(letter), type_, letter.consumer, amount_at_stake_cents(letter, context)
-        )
+        return DroppedLetter(dead_letters.event_id_of(letter), type_, letter.consumer, amounts.get(message.dead_id, 0))
 
     dropped = backend.write(message, principal, drop)
     backend.catch_up(completely=True)

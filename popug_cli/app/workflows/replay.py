@@ -13,17 +13,16 @@ from popug_cli.audit.rebuild import (
     tables_of,
 )
 from popug_cli.bootstrap import consumer_of
-from popug_cli.bus.consumers import Consumer, mark_rebuilt
+from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
+from popug_cli.bus.rebuilt_tables import replace_tables
 from popug_cli.messages.bus import ReadModelsRebuilt, ReplayEvents, ReplayReport
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
-    from popug_cli.storage.port import Connection, Database
 
 READ_MODEL = "analytics"
-COPY_ROWS = 10_000
 
 
 def replay_events(backend: "LocalBackend", message: ReplayEvents, principal: Principal) -> ReplayReport:
@@ -52,33 +51,10 @@ def _replay(
             if {position for position in parked_positions(live, consumer) if position <= reached} != parked:
                 return None
             later = replay_into(live, consumer, copy, after=reached, up_to=live.position)
-            _swap(live, consumer, copy)
+            with copy.transaction(writes=False) as rebuilt:
+                selects = {table: select_all(rebuilt, table) for table in tables_of(rebuilt, consumer)}
+                replace_tables(live, consumer, rebuilt, selects)
             live.events.publish(ReadModelsRebuilt(consumer=consumer.name, events=events + later))
             return ReplayReport(events + later, [])
 
         return backend.write(message, principal, swap)
-
-
-def _swap(live: Context, consumer: Consumer, copy: "Database") -> None:
-    connection = live.connection
-    with copy.transaction(writes=False) as rebuilt:
-        for table in tables_of(rebuilt, consumer):
-            connection.execute(f"DELETE FROM {table}")
-            _copy_rows(live, rebuilt, table)
-    mark_rebuilt(live, consumer)
-
-
-def _copy_rows(live: Context, rebuilt: "Connection", table: str) -> None:
-    rows: list[tuple[object, ...]] = []
-    for row in rebuilt.stream(select_all(rebuilt, table)):
-        rows.append(row)
-        if len(rows) == COPY_ROWS:
-            _insert(live, table, rows)
-            rows = []
-    _insert(live, table, rows)
-
-
-def _insert(live: Context, table: str, rows: list[tuple[object, ...]]) -> None:
-    if rows:
-        placeholders = ",".join("?" * len(rows[0]))
-        live.connection.insert_many(f"INSERT INTO {table} VALUES ({placeholders})", rows)

@@ -6,19 +6,16 @@
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
+from popug_cli.app.asking import CompanySnapshot, perform_part
 from popug_cli.app.workflows.close_day import close_day
-from popug_cli.app.workflows.send_mail import send_due
-from popug_cli.app.workflows.summaries import queue_summaries
-from popug_cli.billing import days
-from popug_cli.billing.rules import MAX_UNCONFIRMED_DAYS
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import list_parked_events
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import PopugError
-from popug_cli.mail import outbox
 from popug_cli.messages.billing import CloseDay, ClosedDay
 from popug_cli.messages.company import BackUp
-from popug_cli.messages.mail import MailRunResult
+from popug_cli.messages.internal.billing import GetOpenDays
+from popug_cli.messages.internal.mail import CountMails, QueueSummaries, SendDue
 from popug_cli.messages.principal import Principal
 from popug_cli.messages.scheduler import RunDue, Schedule, ScheduledRunResult, ShowSchedule
 from popug_cli.storage import heartbeat
@@ -32,28 +29,29 @@ HEARTBEAT_INTERVAL = timedelta(minutes=10)
 def show_schedule(backend: "LocalBackend", message: ShowSchedule, principal: Principal) -> Schedule:
     """Return the next scheduled work, and when it is due."""
     backend.catch_up()
-    with backend.runtime.reading(principal) as context:
-        return _schedule(context, message.at_minute, confirmed=message.confirmed)
+    with backend.asking(principal, is_command=True) as company:
+        return _schedule(company, message.at_minute, confirmed=message.confirmed)
 
 
 def run_due(backend: "LocalBackend", message: RunDue, principal: Principal) -> ScheduledRunResult:
     """Retry events, close days, queue summaries, send mail and write the daily backup, as far as they are due."""
     _record_heartbeat(backend, principal)
     backend.catch_up(completely=True)
-    with backend.runtime.reading(principal) as context:
-        now = context.now
-        up_to = last_closable_day(context.calendar, now, message.at_minute)
-        schedule = _schedule(context, message.at_minute, confirmed=message.confirmed)
+    with backend.asking(principal, is_command=True) as company:
+        now = company.context.now
+        up_to = last_closable_day(backend.calendar, now, message.at_minute)
+        schedule = _schedule(company, message.at_minute, confirmed=message.confirmed)
     closed: list[ClosedDay] = []
     if schedule.overdue_days and not schedule.needs_yes:
         close_message = CloseDay(day=up_to, send_mail=False, confirmed=message.confirmed)
         closed = [day for day in close_day(backend, close_message, principal).days if not day.already_closed]
-    queue_summaries(backend, principal)
-    mail = _send(backend, principal)
+    perform_part(backend, principal, QueueSummaries())
+    mail = perform_part(backend, principal, SendDue(if_any=True))
     backup = _back_up(backend, principal) if backend.runtime.settings.flag("scheduler.backup") else None
-    with backend.runtime.reading(principal) as context:
-        next_schedule = _schedule(context, message.at_minute, confirmed=message.confirmed)
-        return ScheduledRunResult(now, closed, mail, len(list_parked_events(context)), backup, next_schedule)
+    with backend.asking(principal, is_command=True) as company:
+        next_schedule = _schedule(company, message.at_minute, confirmed=message.confirmed)
+        set_aside = len(list_parked_events(company.context))
+        return ScheduledRunResult(now, closed, mail, set_aside, backup, next_schedule)
 
 
 def last_closable_day(calendar: Calendar, now: datetime, at_minute: int) -> date:
@@ -63,31 +61,21 @@ def last_closable_day(calendar: Calendar, now: datetime, at_minute: int) -> date
     return yesterday if local.hour * 60 + local.minute >= at_minute else calendar.previous_day(yesterday)
 
 
-def _schedule(context: Context, at_minute: int, *, confirmed: bool) -> Schedule:
-    overdue = len(days.open_days(last_closable_day(context.calendar, context.now, at_minute), context))
-    first = days.first_open(context)
+def _schedule(company: CompanySnapshot, at_minute: int, *, confirmed: bool) -> Schedule:
+    calendar, now = company.context.calendar, company.context.now
+    days = company.ask(GetOpenDays(up_to=last_closable_day(calendar, now, at_minute)))
     return Schedule(
-        time_zone=context.calendar.time_zone,
-        closes=first,
-        closes_at=_closing_time(first, context, at_minute) if first else None,
-        overdue_days=overdue,
-        needs_yes=overdue > MAX_UNCONFIRMED_DAYS and not confirmed,
-        mail_queued=outbox.count_unsent(context)[0],
+        time_zone=calendar.time_zone,
+        closes=days.first,
+        closes_at=_closing_time(days.first, calendar, at_minute) if days.first else None,
+        overdue_days=days.count,
+        needs_yes=days.needs_confirmation and not confirmed,
+        mail_queued=company.ask(CountMails()).unsent,
     )
 
 
-def _closing_time(day: date, context: Context, at_minute: int) -> datetime:
-    calendar = context.calendar
+def _closing_time(day: date, calendar: Calendar, at_minute: int) -> datetime:
     return calendar.first_instant_of(calendar.next_day(day), time(*divmod(at_minute, 60)))
-
-
-def _send(backend: "LocalBackend", principal: Principal) -> MailRunResult:
-    """Send the due mails. Without any, take no lock and contact no server."""
-    with backend.runtime.reading(principal) as context:
-        if not outbox.count_claimable(context, include_not_due=False) and not outbox.has_unpublished(context):
-            unsent, held = outbox.count_unsent(context)
-            return MailRunResult(sent=0, queued=unsent, failed=0, held=held)
-    return send_due(backend, principal)
 
 
 def _back_up(backend: "LocalBackend", principal: Principal) -> str | None:

@@ -72,7 +72,7 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def record(*_: Any) -> None:
             calls.append(handler.declaration.name)
 
-        return MessageHandler(handler.declaration, record, is_composed=handler.is_composed)
+        return MessageHandler(handler.declaration, record, takes_backend=handler.takes_backend)
 
     monkeypatch.setattr(handlers, "find", find_recorder)
     return calls

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from popug_cli.app import explain
+from popug_cli.billing import explain
 from popug_cli.kernel.errors import NotFound
 from popug_cli.messages.billing import CloseDay, CorrectEntry, GetBalance, GetIncome, GetStatement
 from popug_cli.messages.company import (

@@ -22,7 +22,9 @@ INSTANTS = [
     (message, field.encode_name)
     for message, declaration in sorted(DECLARATIONS.items(), key=lambda pair: pair[0].__name__)
     for field in msgspec.structs.fields(message)
-    if declaration.access is not Access.OPERATOR and "datetime.datetime" in str(field.type)
+    if declaration.access is not Access.OPERATOR
+    and not declaration.is_internal
+    and "datetime.datetime" in str(field.type)
 ]
 NO_ZONE = ("2026-11-30T00:00:00", "2026-11-30T00:00:00.5", "2026-11-30 00:00:00")
 BEYOND_THE_CALENDAR = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59.999999Z")

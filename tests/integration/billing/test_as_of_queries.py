@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.billing.as_of import HighestReward, highest_reward_by_day, in_red_as_of
+from popug_cli.billing.as_of import highest_reward_by_day, in_red_as_of
 from popug_cli.billing.queries import export_day_ends
 from popug_cli.messages.billing import Balance, ExportDayEnds
+from popug_cli.messages.most_expensive import MostExpensiveCandidate
 from popug_cli.messages.principal import OPERATOR
 from tests.support.billing_company import BillingCompany, assigned
 
@@ -55,7 +56,9 @@ def test_highest_reward_of_a_date_has_its_task(house: BillingCompany) -> None:
     with house.runtime.reading(OPERATOR) as context:
         highest_rewards = highest_reward_by_day(date(2026, 3, 1), date(2026, 3, 2), as_of, context)
     completed_at = datetime(2026, 3, 2, 9, tzinfo=UTC)
-    assert highest_rewards == [HighestReward(date(2026, 3, 2), max(rewards), completed_at, number, f"Task {number}")]
+    assert highest_rewards == [
+        MostExpensiveCandidate(-max(rewards), completed_at, number, f"Task {number}", date(2026, 3, 2))
+    ]
 
 
 def test_entry_dated_after_today_counts_today(house: BillingCompany) -> None:

@@ -6,10 +6,9 @@ from datetime import timedelta
 import pytest
 
 from popug_cli.app import local_backend
-from popug_cli.app.workflows import send_mail
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.kernel.settings import MAX_SMTP_TIMEOUT_SECONDS
-from popug_cli.mail import delivery, outbox
+from popug_cli.mail import delivery, outbox, sending
 from popug_cli.mail.rules import lease_duration
 from popug_cli.mail.transport import ACCEPTED, DeliveryResult
 from popug_cli.messages.company import Check, CheckHealth
@@ -161,7 +160,7 @@ def test_revoked_token_claims_nothing_but_sent_mail_is_marked(
             raise NotAuthenticated("token_revoked", "This token was revoked.")
 
     monkeypatch.setattr(local_backend, "authorize", admit)
-    monkeypatch.setattr(send_mail, "MAX_BATCH_MAILS", 1)
+    monkeypatch.setattr(sending, "MAX_BATCH_MAILS", 1)
     scripted()
     with pytest.raises(NotAuthenticated):
         room.backend.perform_as(Principal("asya", token_id="t1"), SendMail())

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.app.workflows.send_mail import send_due
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound, Unavailable
 from popug_cli.mail import outbox
+from popug_cli.mail.sending import send_due
 from popug_cli.mail.transport import ACCEPTED, DeliveryResult, Maildir, Verdict
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.identity import UserEmailChanged
+from popug_cli.messages.internal.mail import SendDue
 from popug_cli.messages.mail import ListMails, MailStatus, RetryMail, ShowMail
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask, CompleteTask
@@ -159,7 +160,7 @@ def test_invalid_sender_keeps_all_mail_queued(tmp_path: Path, monkeypatch: pytes
     room.pay("kesha")
     with pytest.raises(InvalidInput):
         room.send()
-    assert send_due(room.backend, OPERATOR).queued == 1
+    assert send_due(room.backend, SendDue(), OPERATOR).queued == 1
     assert "'nobody' is not a valid mail sender" in room.warnings[0]
 
 
@@ -196,10 +197,10 @@ def test_temporarily_refused_mail_is_retried_when_due(room: MailCompany, scripte
     room.hire("kesha")
     room.pay("kesha")
     transport = scripted(BUSY, BUSY)
-    assert send_due(room.backend, OPERATOR).queued == 1
+    assert send_due(room.backend, SendDue(), OPERATOR).queued == 1
     (mail,) = room.mails()
     assert (mail.status, mail.attempts, mail.last_error) == (MailStatus.QUEUED, 1, "451 later")
-    assert send_due(room.backend, OPERATOR).sent == 0
+    assert send_due(room.backend, SendDue(), OPERATOR).sent == 0
     assert len(transport.handed_over) == 1
     assert room.send().sent == 0
     assert room.send().sent == 1
@@ -210,9 +211,9 @@ def test_mail_is_due_again_after_the_wait(room: MailCompany, scripted: Use) -> N
     room.hire("kesha")
     room.pay("kesha")
     scripted(BUSY)
-    send_due(room.backend, OPERATOR)
+    send_due(room.backend, SendDue(), OPERATOR)
     room.clock.advance(seconds=61)
-    assert send_due(room.backend, OPERATOR).sent == 1
+    assert send_due(room.backend, SendDue(), OPERATOR).sent == 1
 
 
 def test_server_that_is_down_stops_the_run(room: MailCompany, scripted: Use) -> None:
@@ -239,7 +240,7 @@ def test_close_warns_if_the_mail_server_is_down(room: MailCompany, scripted: Use
     room.hire("kesha")
     room.pay("kesha")
     scripted(DOWN)
-    assert send_due(room.backend, OPERATOR).queued == 1
+    assert send_due(room.backend, SendDue(), OPERATOR).queued == 1
     assert "nobody is there" in room.warnings[0]
 
 
@@ -263,7 +264,7 @@ def test_mail_that_ends_a_run_does_not_block_others(room: MailCompany, scripted:
         transport.by_receiver = {"w0": fault, "w1": fault}
         for _ in range(3):
             with suppress(Unavailable):
-                room.send() if include_not_due else send_due(room.backend, OPERATOR)
+                room.send() if include_not_due else send_due(room.backend, SendDue(), OPERATOR)
             room.clock.advance(seconds=61)
         assert room.statuses() == dict.fromkeys(names, "sent") | {"w0": "queued", "w1": "queued"}
         room.pay(*names[2:], day=DAY + timedelta(days=1))
@@ -274,7 +275,7 @@ def test_all_mail_backs_off_while_the_server_is_down(room: MailCompany, scripted
     room.pay("kesha", "gosha")
     transport = scripted(*[DOWN] * 99)
     for _ in range(120):
-        send_due(room.backend, OPERATOR)
+        send_due(room.backend, SendDue(), OPERATOR)
         room.clock.advance(seconds=30)
     assert 5 <= len(transport.handed_over) <= 9
     assert {mail.attempts for mail in room.mails()} == {
@@ -288,10 +289,10 @@ def test_maildir_sync_failure_requeues_all_its_mails(room: MailCompany, scripted
     room.pay("kesha", "gosha", "vera")
     transport = scripted(with_marking=False)
     transport.settled = DOWN
-    assert send_due(room.backend, OPERATOR).queued == 3
+    assert send_due(room.backend, SendDue(), OPERATOR).queued == 3
     transport.settled = ACCEPTED
     room.clock.advance(seconds=61)
-    assert send_due(room.backend, OPERATOR).sent == 3
+    assert send_due(room.backend, SendDue(), OPERATOR).sent == 3
 
 
 def test_back_off_ends_when_the_clock_is_set_back(room: MailCompany, scripted: Use) -> None:
@@ -299,10 +300,10 @@ def test_back_off_ends_when_the_clock_is_set_back(room: MailCompany, scripted: U
     room.pay("kesha")
     scripted(BUSY)
     room.clock.advance(days=20)
-    send_due(room.backend, OPERATOR)
-    assert send_due(room.backend, OPERATOR).queued == 1
+    send_due(room.backend, SendDue(), OPERATOR)
+    assert send_due(room.backend, SendDue(), OPERATOR).queued == 1
     room.clock.advance(days=-20)
-    assert send_due(room.backend, OPERATOR).sent == 1
+    assert send_due(room.backend, SendDue(), OPERATOR).sent == 1
 
 
 # --- held mail --------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.cli.output.relative_time import age
 from popug_cli.kernel.clock import counts_for
 from popug_cli.kernel.money import format_cents
-from popug_cli.messages.tasks import AddTask, ChangedTask, CompleteTask, Task
+from popug_cli.messages.tasks import AddTask, ChangedTask, CompleteTask, HistoryLine, Task
 
 if TYPE_CHECKING:
     from popug_cli.messages.billing import Entry
-    from popug_cli.messages.company import HistoryLine, TaskDetails
+    from popug_cli.messages.company import TaskDetails
 
 task = typer.Typer(help="Create, complete and show a task.", no_args_is_help=True)
 
@@ -116,7 +116,7 @@ def _time_and_age(context: CommandContext, instant: datetime) -> str:
     return f"{context.screen.local_time(instant)}, {age(instant, context.backends.active.now())} ago"
 
 
-def _history_sentence(line: "HistoryLine") -> str:
+def _history_sentence(line: HistoryLine) -> str:
     sentences = {
         ("task_created", None): "created",
         ("task_completed", None): f"completed by {line.assignee}",
@@ -131,7 +131,7 @@ def _history_sentence(line: "HistoryLine") -> str:
     return sentences[line.event, line.reason]
 
 
-def _shuffle_result(line: "HistoryLine") -> str:
+def _shuffle_result(line: HistoryLine) -> str:
     is_same = line.previous_assignee == line.assignee
     return f"and assigned to {line.assignee} again" if is_same else f"from {line.previous_assignee} to {line.assignee}"
 

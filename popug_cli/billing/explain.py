@@ -1,15 +1,14 @@
 """Explain a figure: the entries that it sums up, their rules, and the events and draws that caused them.
 
-``messages/company.py`` has the three messages that are answered here; ``causes.py`` looks up the causes of an entry.
+``messages/company.py`` has the messages. ``causes.py`` looks up the causes of an entry in the log.
 """
 
 from collections.abc import Iterable, Sequence
 from datetime import date
-from typing import TYPE_CHECKING
 
-from popug_cli.app.causes import CauseLookup
 from popug_cli.billing import days
 from popug_cli.billing.balances import balance_at, find_account
+from popug_cli.billing.causes import CauseLookup
 from popug_cli.billing.day_figures import company_days
 from popug_cli.billing.explained_entries import EntriesOfKind, entries_by_kind, latest_entries
 from popug_cli.billing.queries import list_task_entries
@@ -17,70 +16,53 @@ from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import counted
-from popug_cli.messages.base import ACCOUNTING
 from popug_cli.messages.billing import DayClosed, Entry, ListTaskEntries
-from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, ExplanationNode
-from popug_cli.messages.principal import Principal
-from popug_cli.messages.tasks import GetTask
-from popug_cli.tasks.queries import get_task
-
-if TYPE_CHECKING:
-    from popug_cli.app.local_backend import LocalBackend
+from popug_cli.messages.company import ExplainBalance, ExplainIncome, Explanation, ExplanationNode
+from popug_cli.messages.internal.billing import ExplainTaskEntries
 
 MAX_SHOWN_ENTRIES = 100
 
 
-def explain_balance(backend: "LocalBackend", message: ExplainBalance, principal: Principal) -> Explanation:
+def explain_balance(message: ExplainBalance, context: Context) -> Explanation:
     """Explain a balance by that at the end of the last closed day and the entries since.
 
     Raise ``user_not_found``, or ``integrity`` if all entries fit into the explanation but do not sum to the balance.
     """
-    backend.catch_up()
-    with backend.querying(principal) as context:
-        account = find_account(message.username, context)
-        closed = days.last_closed(context)
-        base_cents = balance_at(account.account_id, closed, None, context)
-        entries = latest_entries(account.account_id, closed, MAX_SHOWN_ENTRIES, context)
-        rest_cents = account.balance_cents - base_cents - sum(entry.signed_cents for entry in entries)
-        because = [
-            *([_brought_forward_node(base_cents, closed, context)] if closed else []),
-            *_earlier_entries_nodes(len(entries), rest_cents),
-            *_entry_nodes(entries, CauseLookup(context), 1),
-        ]
-        return Explanation(account.balance_cents, because)
+    account = find_account(message.username, context)
+    closed = days.last_closed(context)
+    base_cents = balance_at(account.account_id, closed, None, context)
+    entries = latest_entries(account.account_id, closed, MAX_SHOWN_ENTRIES, context)
+    rest_cents = account.balance_cents - base_cents - sum(entry.signed_cents for entry in entries)
+    because = [
+        *([_brought_forward_node(base_cents, closed, context)] if closed else []),
+        *_earlier_entries_nodes(len(entries), rest_cents),
+        *_entry_nodes(entries, CauseLookup(context), 1),
+    ]
+    return Explanation(account.balance_cents, because)
 
 
-def explain_income(backend: "LocalBackend", message: ExplainIncome, principal: Principal) -> Explanation:
+def explain_income(message: ExplainIncome, context: Context) -> Explanation:
     """Explain management's income of a date, today by default, by kind of entry; 0 outside the company's days.
 
     Raise ``integrity`` if all entries of a kind fit into the explanation but do not sum to its total.
     """
-    backend.catch_up()
-    with backend.querying(principal) as context:
-        day = message.day or context.calendar.date_of(context.now)
-        days_of_company = company_days(day, day, None, context)
-        figure_cents = days_of_company[0].income_cents if days_of_company else 0
-        causes = CauseLookup(context)
-        because = [_kind_node(entries, causes) for entries in entries_by_kind(day, MAX_SHOWN_ENTRIES, context)]
-        if days_of_company and days_of_company[0].closed:
-            because = [_closed_day_node(day, figure_cents, because, context)]
-        return Explanation(figure_cents, because)
+    day = message.day or context.calendar.date_of(context.now)
+    days_of_company = company_days(day, day, None, context)
+    figure_cents = days_of_company[0].income_cents if days_of_company else 0
+    causes = CauseLookup(context)
+    because = [_kind_node(entries, causes) for entries in entries_by_kind(day, MAX_SHOWN_ENTRIES, context)]
+    if days_of_company and days_of_company[0].closed:
+        because = [_closed_day_node(day, figure_cents, because, context)]
+    return Explanation(figure_cents, because)
 
 
-def explain_task(backend: "LocalBackend", message: ExplainTask, principal: Principal) -> Explanation:
-    """Explain how a task changed the balances that the principal may see, by its entries and its price.
-
-    Raise ``task_not_found``.
-    """
-    backend.catch_up()
-    owner_username = None if principal.role in ACCOUNTING else principal.username
-    with backend.querying(principal) as context:
-        task = get_task(GetTask(number=message.number), context)
-        entries = list_task_entries(ListTaskEntries(task_id=task.task_id, username=owner_username), context).entries
-        causes = CauseLookup(context)
-        price = causes.of_price(task.task_id)
-        because = [*([price] if price else []), *_entry_nodes(entries, causes, 1)]
-        return Explanation(sum(entry.signed_cents for entry in entries), because)
+def explain_task_entries(message: ExplainTaskEntries, context: Context) -> Explanation:
+    """Explain how a task changed the balances that the caller may see, by its entries and its price."""
+    entries = list_task_entries(ListTaskEntries(task_id=message.task_id), context).entries
+    causes = CauseLookup(context)
+    price = causes.of_price(message.task_id)
+    because = [*([price] if price else []), *_entry_nodes(entries, causes, 1)]
+    return Explanation(sum(entry.signed_cents for entry in entries), because)
 
 
 def _entry_nodes(entries: Iterable[Entry], causes: CauseLookup, sign: int) -> list[ExplanationNode]:

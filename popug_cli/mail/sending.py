@@ -1,9 +1,9 @@
 """Send mail: claim it with a lease in one transaction, send it outside any, mark it in another."""
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 from popug_cli.bus.context import Context
+from popug_cli.bus.workflow import WorkflowBackend
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.text import counted
 from popug_cli.mail import outbox
@@ -12,16 +12,14 @@ from popug_cli.mail.outbox import ClaimedMail
 from popug_cli.mail.rules import lease_duration
 from popug_cli.mail.setting_checks import check_sender
 from popug_cli.mail.transport import MailTransport, open_transport
+from popug_cli.messages.internal.mail import SendDue
 from popug_cli.messages.mail import MailRunResult, SendMail
 from popug_cli.messages.principal import Principal
-
-if TYPE_CHECKING:
-    from popug_cli.app.local_backend import LocalBackend
 
 MAX_BATCH_MAILS = 500
 
 
-def send_mail(backend: "LocalBackend", message: SendMail, principal: Principal) -> MailRunResult:
+def send_mail(backend: WorkflowBackend, message: SendMail, principal: Principal) -> MailRunResult:
     """Send all queued mail, due or not. Mail held by a restore is sent only with `message.release`.
 
     Raise ``mail_unavailable`` if an error stopped the run before any mail was sent.
@@ -45,11 +43,16 @@ def send_mail(backend: "LocalBackend", message: SendMail, principal: Principal) 
     return answer
 
 
-def send_due(backend: "LocalBackend", principal: Principal, *, release: bool = False) -> MailRunResult:
-    """Send the queued mail that is due; an error is a warning."""
+def send_due(backend: WorkflowBackend, message: SendDue, principal: Principal) -> MailRunResult:
+    """Send the queued mail that is due; an error is a warning.
+
+    With ``if_any``, and without any such mail, take no lock and contact no server.
+    """
+    if message.if_any and not _is_any_due(backend, principal):
+        return _answer(backend, DeliveryRun(include_not_due=False), principal)
     run = DeliveryRun(include_not_due=False)
     try:
-        run = _deliver(backend, principal, SendMail(release=release), include_not_due=False)
+        run = _deliver(backend, principal, SendMail(), include_not_due=False)
     except PopugError as error:
         run.down = f"{error.message} {error.hint}"
     if run.down:
@@ -58,7 +61,7 @@ def send_due(backend: "LocalBackend", principal: Principal, *, release: bool = F
     return _answer(backend, run, principal)
 
 
-def _warn_of_failed(backend: "LocalBackend", run: DeliveryRun) -> None:
+def _warn_of_failed(backend: WorkflowBackend, run: DeliveryRun) -> None:
     if run.failed:
         mails = counted(run.failed, "mail was", "mails were")
         backend.warn(
@@ -71,25 +74,26 @@ def _sentence(reason: str) -> str:
     return reason if reason.endswith(".") else f"{reason}."
 
 
-def count_unsent(backend: "LocalBackend", principal: Principal) -> int:
-    """Return how many mails are still to be sent, held ones included."""
+def _is_any_due(backend: WorkflowBackend, principal: Principal) -> bool:
     with backend.runtime.reading(principal) as context:
-        return outbox.count_unsent(context)[0]
+        return bool(outbox.count_claimable(context, include_not_due=False)) or outbox.has_unpublished(context)
 
 
-def _claimed_until(backend: "LocalBackend", principal: Principal) -> str:
+def _claimed_until(backend: WorkflowBackend, principal: Principal) -> str:
     with backend.runtime.reading(principal) as context:
         until = outbox.claimed_until(context)
     return f"{backend.runtime.calendar.local(until):%H:%M:%S}" if until else ""
 
 
-def _answer(backend: "LocalBackend", run: DeliveryRun, principal: Principal) -> MailRunResult:
+def _answer(backend: WorkflowBackend, run: DeliveryRun, principal: Principal) -> MailRunResult:
     with backend.runtime.reading(principal) as context:
         unsent, held = outbox.count_unsent(context)
     return MailRunResult(sent=run.sent, queued=unsent, failed=run.failed, held=held)
 
 
-def _deliver(backend: "LocalBackend", principal: Principal, message: SendMail, *, include_not_due: bool) -> DeliveryRun:
+def _deliver(
+    backend: WorkflowBackend, principal: Principal, message: SendMail, *, include_not_due: bool
+) -> DeliveryRun:
     run = DeliveryRun(include_not_due)
     check_sender(backend.runtime.settings.text("mail.from"))
     with open_transport(backend.runtime.settings, backend.home) as transport:
@@ -111,7 +115,7 @@ def _begin(context: Context, message: SendMail, run: DeliveryRun) -> None:
 
 
 def _lease_next(
-    backend: "LocalBackend", principal: Principal, message: SendMail, run: DeliveryRun, transport: MailTransport
+    backend: WorkflowBackend, principal: Principal, message: SendMail, run: DeliveryRun, transport: MailTransport
 ) -> list[ClaimedMail]:
     """Lease the next mails of the run, which passes once through the mails found at its start."""
     mail_ids = [run.waiting.popleft() for _ in range(min(MAX_BATCH_MAILS, len(run.waiting)))]

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from popug_cli.billing.balances import usernames
 from popug_cli.billing.rules import FEE_RANGE_CENTS, REWARD_RANGE_CENTS
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import list_events, show_event
@@ -14,7 +15,6 @@ from popug_cli.kernel.money import format_cents
 from popug_cli.messages.billing import Entry, EntryCorrected, EntryKind, TaskPriced
 from popug_cli.messages.bus import ListEvents, ShowEvent
 from popug_cli.messages.company import ExplanationNode
-from popug_cli.tasks.people import usernames
 
 MAX_CAUSE_DEPTH = 16
 RULES = {
@@ -122,7 +122,7 @@ class CauseLookup:
 
     def _username(self, user_id: str) -> str:
         if user_id not in self._usernames:
-            self._usernames |= usernames(self._context, [user_id])
+            self._usernames |= usernames([user_id], self._context)
         return self._usernames[user_id]
 
 
