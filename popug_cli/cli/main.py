@@ -55,6 +55,7 @@ def run(arguments: list[str], program: Any = None) -> int:
             if interrupt
             else _print_error(_failed_write_error(error) or _unexpected_error(error), as_json=as_json)
         )
+    _discard_unwritable(sys.stderr)
     return exit_status
 
 
@@ -102,6 +103,14 @@ def _print_error(error: PopugError, *, as_json: bool) -> int:
     except OSError:  # the reader has gone, or the disk of the file is full
         _redirect_to_devnull(sys.stderr)
     return error.exit_status
+
+
+def _discard_unwritable(stream: IO[str]) -> None:
+    """Discard what a stream still holds if its reader has gone, as the terminal of a dashboard may have."""
+    try:
+        stream.flush()
+    except OSError:
+        _redirect_to_devnull(stream)
 
 
 def _redirect_to_devnull(stream: IO[str]) -> int:

@@ -22,10 +22,9 @@ def chosen_url(home: Home, settings: Settings) -> str:
     password in ``config.toml``.
     """
     source = settings.sources[DATABASE_URL]
-    for problem in settings.problems:
+    problems = () if home.root.is_file() else settings.problems  # the error is then about the home
+    for problem in problems:
         key = problem.details.get("key")
-        if home.root.is_file():
-            break  # the error is about the home
         if key in URLS or (key is None and source in {"default", CONFIG_FILE} and _may_name_database(home)):
             raise problem
     for key in URLS:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.support.installed_company")
+pytest.register_assert_rewrite("tests.acceptance.answers", "tests.support.installed_company")
 
 from tests.acceptance import sqlite_only  # noqa: E402
 from tests.support.installed_company import Company  # noqa: E402  (after its assertions are registered)

@@ -11,19 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.installed_company import (
-    Company,
-    Json,
-    Result,
-    day_figures,
-    day_of,
-    email_of,
-    parts_of,
-    payouts_of,
-    pick,
-    receiver_of,
-    shows_dollars,
-)
+from tests.acceptance.answers import day_figures, day_of, parts_of, payouts_of, pick, receiver_of, shows_dollars
+from tests.support.installed_company import Company, Json, Result, email_of
 
 ASSIGNABLE = ("asya", "gosha", "kesha")
 EVERYBODY = ("ada", "asya", "gosha", "kesha", "mira")

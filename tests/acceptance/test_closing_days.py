@@ -6,18 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installed_company import (
-    Company,
-    Json,
-    day_figures,
-    day_of,
-    days_between,
-    email_of,
-    parts_of,
-    payouts_of,
-    pick,
-    receiver_of,
-)
+from tests.acceptance.answers import day_figures, day_of, days_between, parts_of, payouts_of, pick, receiver_of
+from tests.support.installed_company import Company, Json, email_of
 
 # --- yesterday, closed late -------------------------------------------------------------------
 

@@ -5,18 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.installed_company import (
-    Company,
-    Json,
-    day_figures,
-    day_of,
-    email_of,
-    parts_of,
-    payouts_of,
-    pick,
-    receiver_of,
-    shows_dollars,
-)
+from tests.acceptance.answers import day_figures, day_of, parts_of, payouts_of, pick, receiver_of, shows_dollars
+from tests.support.installed_company import Company, Json, email_of
 
 TITLES = {
     1: "Feed the cage",

@@ -4,7 +4,8 @@ import re
 import stat
 from pathlib import Path
 
-from tests.support.installed_company import PASSWORD, Company, Json, Result, email_of, payouts_of, pick
+from tests.acceptance.answers import payouts_of, pick
+from tests.support.installed_company import PASSWORD, Company, Json, Result, email_of
 
 NEW_PASSWORD = "forty-two-quiet-feathers"
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.installed_company import Company, Json, pick
+from tests.acceptance.answers import pick
+from tests.support.installed_company import Company, Json
 
 TITLES = [
     "Feed the cage",

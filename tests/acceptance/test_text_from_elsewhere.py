@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installed_company import PASSWORD, PROGRAM, Company, Result, email_of, pick
+from tests.acceptance.answers import pick
+from tests.support.installed_company import PASSWORD, PROGRAM, Company, Result, email_of
 
 MARK = "\ufeff"
 COMPOSED, DECOMPOSED = "Caf\u00e9 f\u00fcr Papageien", "Cafe\u0301 fu\u0308r Papageien"

@@ -88,7 +88,7 @@ def test_answer_on_paused_standby_says_behind(replicated: ReplicatedCompany) -> 
 
 
 def test_change_without_event_is_shown_too(replicated: ReplicatedCompany) -> None:
-    """What the consumers do after the command has no event of its own, but the caller has its answer."""
+    """The consumers change balances without an event of their own; the caller has an answer that shows them."""
     replicated.use_replica()
     backend, earned = replicated.backend(), 0
     for _ in range(5):

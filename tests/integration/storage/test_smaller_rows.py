@@ -1,4 +1,4 @@
-"""The migration to smaller rows keeps every row; ids with the same end are told apart; a task takes few bytes."""
+"""The migration to smaller rows keeps every row, ids with the same end stay different, and a task takes few bytes."""
 
 import sqlite3
 from collections.abc import Callable

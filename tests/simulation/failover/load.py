@@ -25,14 +25,12 @@ IN_DOUBT = "in_doubt"
 
 @dataclass
 class Tally:
-    """What the writers were told: titles of acknowledged tasks with the time of the answer, and the error codes."""
+    """The answers to the writers: titles of acknowledged tasks with the time of the answer, and the error codes."""
 
     acknowledged: dict[str, float] = field(default_factory=dict)
     in_doubt: list[str] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
-    decided: Counter[bool] = field(
-        default_factory=Counter
-    )  # commits in doubt of this process, by whether they were done
+    decided: Counter[bool] = field(default_factory=Counter)  # commits in doubt of this process: was it done?
     bugs: list[str] = field(default_factory=list)
 
     def longest_gap_seconds(self) -> float:

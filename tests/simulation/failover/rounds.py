@@ -22,7 +22,7 @@ SELECT_TITLES = "SELECT title FROM tasks_tasks"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a round has shown. ``faults`` is empty if all that was promised holds."""
+    """The result of a round. ``faults`` is empty if every promise was kept."""
 
     kind: str
     tally: Tally
