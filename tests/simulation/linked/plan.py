@@ -35,7 +35,7 @@ CHAOS = {
     "kill_soon": 60,
     "restart": 8,
     "catch_up": 30,
-    "back_up": 6,
+    "back_up": 20,
 }
 DISASTERS = {"restore": 2, "fail_over": 2, "second_database": 2}
 

@@ -21,7 +21,7 @@ from tests.simulation.linked.replay import Replay
 from tests.simulation.linked.steps import STEPS
 from tests.simulation.linked.trace import replay_order
 from tests.simulation.linked.world import BEGINNING, LinkedWorld
-from tests.simulation.plan import Plan
+from tests.simulation.plan import Operation, Plan
 from tests.simulation.run import MEMORY, Verdict
 from tests.simulation.violation import Violation, require
 from tests.support.company import InProcess, SetClock
@@ -98,6 +98,8 @@ def _live(world: LinkedWorld, plan: Plan, verdict: Verdict) -> None:
     verdict.at = -1
     world.kill.where = ""
     world.settle_all()
+    world.clock.advance(hours=1)  # longer than the lease of a mail that a killed process was sending
+    STEPS["send_mail"](world, Operation(len(plan.operations), "send_mail", 0, 0, 0))
     examine(world)
 
 
