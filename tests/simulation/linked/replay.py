@@ -9,19 +9,22 @@ from popug_cli import bootstrap
 from popug_cli.bus.catch_up_result import CatchUpResult
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
-from popug_cli.kernel.home import Home
 from popug_cli.kernel.errors import Unavailable
+from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message, Role
 from popug_cli.messages.billing import CorrectEntry
 from popug_cli.messages.envelope import decode
 from popug_cli.messages.principal import ANONYMOUS, Principal
 from popug_cli.messages.tasks import ShuffleTasks
 from tests.simulation.chance import NamedChance
+from tests.simulation.compare import State
 from tests.simulation.linked.backends import ServiceBackend
 from tests.simulation.linked.compare import PUBLISHERS, module_tables, names_of_entries, published
 from tests.simulation.linked.trace import Consumed, Performed, Step
-from tests.simulation.compare import State
 from tests.support.company import SetClock
+
+SELECT_ROWS = "SELECT id, sequence, type, envelope FROM bus_log"
+SELECT_PRICES = "SELECT id FROM bus_log WHERE type = 'popug.billing.task_priced.v1' ORDER BY sequence"
 
 
 class OneProcess(ServiceBackend):
@@ -60,7 +63,9 @@ class Replay:
                 self._perform(step)
         self.backend.is_waiting = True
         self.backend.catch_up(completely=True)
-        self._consume([row[0] for row in self.rows("SELECT id FROM bus_log WHERE type = 'popug.billing.task_priced.v1'")])
+        self._consume(
+            [row[0] for row in self.rows("SELECT id FROM bus_log WHERE type = 'popug.billing.task_priced.v1'")]
+        )
         self.backend.catch_up(completely=True)
         return self._state(begun)
 
@@ -83,7 +88,7 @@ class Replay:
     def _consume(self, event_ids: Sequence[str]) -> None:
         consumer = bootstrap.consumer_of("tasks")
         with self.backend.runtime.writing(ANONYMOUS) as context:
-            rows = dict((row[0], row[1:]) for row in context.connection.select(SELECT_ROWS))
+            rows = {row[0]: row[1:] for row in context.connection.select(SELECT_ROWS)}
             events = [decode(*rows[event_id]) for event_id in event_ids]
             if events:
                 consumer.consume(events, context)
@@ -118,9 +123,6 @@ class Replay:
 
     def delivered(self, backend: ServiceBackend, events: Sequence[Any], context: Context, start: int) -> None:
         """Do nothing."""
-
-
-SELECT_ROWS = "SELECT id, sequence, type, envelope FROM bus_log"
 
 
 def _nobody(service: str, principal: Principal, message: Message[Any]) -> Any:

@@ -194,7 +194,9 @@ def mangle(world: "LinkedWorld", operation: Operation) -> None:
     known = [record for record in topic.records if record is not None]
     if known:
         record = known[operation.b % len(known)]
-        other = [(name, b"0" * 8 + value[8:] if name == "popug_log" else value) for name, value in record.headers if value]
+        other = [
+            (name, b"0" * 8 + value[8:] if name == "popug_log" else value) for name, value in record.headers if value
+        ]
         topic.produce([record._replace(headers=other if operation.c % 2 else record.headers[: operation.c % 9])])
 
 
@@ -209,7 +211,7 @@ def replicate(world: "LinkedWorld", operation: Operation) -> None:
     service, origin = STREAMS[operation.a % len(STREAMS)]
     chaos.replicate(world, service, origin, LIMITS[operation.b % len(LIMITS)])
     if operation.c % 5:
-        world.until_done(lambda: world.services[service].catch_up())
+        world.until_done(world.services[service].catch_up)
 
 
 def two_replicators(world: "LinkedWorld", operation: Operation) -> None:
