@@ -101,9 +101,9 @@ def two_services(root: Path, *, seed: int = 1, **parameters: Any) -> TwoServices
     for name in ("kesha", "gosha"):
         company.hire(name)
     company.backend.close()
-    services = {name: _service(company, root / name, consumer_of(name)) for name in ("tasks", "billing")}
+    tasks, billing = (_service(company, root / name, consumer_of(name)) for name in ("tasks", "billing"))
     (head,) = company.rows("SELECT max(sequence) AS position FROM bus_log")
-    return TwoServices(company, **services, taken=head["position"])
+    return TwoServices(company, tasks, billing, taken=head["position"])
 
 
 def _service(company: InProcess, root: Path, consumer: Consumer) -> LocalBackend:
