@@ -41,9 +41,8 @@ def close_ended_days(
     """End the days up to a date at tasks, then close the open ones and return them, oldest first.
 
     If none is open, tasks is not asked. Raise ``changed_meanwhile`` and the errors of ``ask_tasks`` before any day has
-    ended. Raise ``changed_meanwhile`` or ``behind``, with the detail ``ended``, if the days have ended but are not closed:
-    ``behind`` if billing does not consume the ``day_ended`` within ``MAX_WAIT_SECONDS``. ``pause`` waits for a number
-    of seconds.
+    ended. An error after that has the detail ``ended``: ``changed_meanwhile`` again, or ``behind`` if billing does not
+    consume the ``day_ended`` within ``MAX_WAIT_SECONDS``. ``pause`` waits for a number of seconds.
     """
     check = check_next_day(message, up_to, [])
     if backend.write(message, principal, lambda context: CompanySnapshot(context).ask(check)).day is None:
