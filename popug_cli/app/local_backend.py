@@ -88,7 +88,7 @@ class LocalBackend:
         self.before_write: Callable[[Context], None] = lambda context: None
         self.on_write: OnWrite = lambda context, result: None
         self.progress = progress
-        self._while_waiting = while_waiting
+        self.while_waiting = while_waiting
         self._clock = clock
         self._randomness = randomness
         self.ask_service = ask_service
@@ -117,7 +117,7 @@ class LocalBackend:
             clock=self._clock,
             randomness=self._randomness,
             progress=self.progress,
-            while_waiting=self._while_waiting,
+            while_waiting=self.while_waiting,
             accept_invalid_settings=self._accepts_invalid_settings,
             from_file=self._from_file,
             warn=self.warn,
@@ -162,10 +162,7 @@ class LocalBackend:
         return bootstrap.consumers(self.runtime.service)
 
     def perform(self, message: Message[Answer], token: str | None = None, *, actor: Principal = OPERATOR) -> Answer:
-        """Perform a message for the holder of `token`, and return its answer; raise a ``PopugError`` for a refusal.
-
-        ``actor`` is the principal of a message that needs no token because only the operator can send it.
-        """
+        """Perform a message for the holder of `token`, or for ``actor`` if only the operator can send it."""
         return self.perform_as(self.authenticate(message, token, actor), message)
 
     def authorize(self, message: Message[Any], token: str | None, *, actor: Principal = OPERATOR) -> Principal:
