@@ -24,6 +24,7 @@ from popug_cli.audit.attention_checks import (
 )
 from popug_cli.audit.chain_check import chain, event_types, is_part_of_history
 from popug_cli.audit.cross_module_checks import CROSS_MODULE_INVARIANTS, tasks_as_created
+from popug_cli.audit.day_checks import DAY_INVARIANTS, business_dates
 from popug_cli.audit.draw_checks import draws_reproducible
 from popug_cli.audit.identity_checks import tokens_match_events, users_match_events
 from popug_cli.audit.ledger_checks import (
@@ -165,11 +166,12 @@ def _proof_checks() -> list[AnyCheck]:
                 _check_of(invariant),
                 RunIn.THREAD_WITH_SUMMARIES if invariant.reads_summaries else RunIn.EITHER,
             )
-            for invariant in (*INVARIANTS, *CROSS_MODULE_INVARIANTS)
+            for invariant in (*INVARIANTS, *CROSS_MODULE_INVARIANTS, *DAY_INVARIANTS)
         ),
         NamedLogCheck("income_sources_agree", income_sources_agree),
         NamedLogCheck("tasks_match_events", tasks_as_created),
         NamedCheck("closed_days_without_gaps", closed_days),
+        NamedLogCheck("business_dates_follow_ends", business_dates),
         NamedLogCheck("draws_reproducible", draws_reproducible),
     ]
 
