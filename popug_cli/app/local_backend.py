@@ -12,13 +12,14 @@ from msgspec.structs import replace
 
 from popug_cli import bootstrap
 from popug_cli.app import handlers
-from popug_cli.app.asking import CompanySnapshot
+from popug_cli.app.asking import AskService, CompanySnapshot, no_other_service, require_service
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
 from popug_cli.app.replica_reads import Reads
 from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
-from popug_cli.bus.consumers import Consumer, are_current, catch_up, is_current, skip_unrelated, try_next_batch
+from popug_cli.bus.consumers import Consumer, catch_up, try_next_batch
 from popug_cli.bus.context import Context, PasswordWork, Runtime
+from popug_cli.bus.cursors import are_current, is_current, skip_unrelated
 from popug_cli.identity.authorization import authenticate, authorize
 from popug_cli.identity.rules import check_new_user
 from popug_cli.kernel.calendar import Calendar
@@ -58,7 +59,8 @@ class LocalBackend:
     the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and
     does not close it. With ``from_file``, the database is the file in the home, whatever the settings say.
     ``before_write`` is called inside the transaction of each ``write``, before it changes anything, and ``on_write``
-    with its result. ``positions`` are those that the caller has seen, which a replica must show.
+    with its result. ``positions`` are those that the caller has seen, which a replica must show. If the home is that of
+    a service of a cluster, ``ask_service`` asks another service for its part of an answer.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class LocalBackend:
         authenticate: Authenticate = authenticate,
         from_file: bool = False,
         positions: KnownPositions | None = None,
+        ask_service: AskService = no_other_service,
     ) -> None:
         self.home = home
         self.warn = warn
@@ -88,6 +91,7 @@ class LocalBackend:
         self._while_waiting = while_waiting
         self._clock = clock
         self._randomness = randomness
+        self.ask_service = ask_service
         self._has_changed = False
         self._was_caught_up = False  # before the last write
         self._accepts_invalid_settings = False
@@ -154,8 +158,8 @@ class LocalBackend:
 
     @cached_property
     def consumers(self) -> tuple[Consumer, ...]:
-        """Return the subscription of every module: which events it consumes, and how."""
-        return bootstrap.consumers()
+        """Return the subscription of every module that the database has: which events it consumes, and how."""
+        return bootstrap.consumers(self.runtime.service)
 
     def perform(self, message: Message[Answer], token: str | None = None, *, actor: Principal = OPERATOR) -> Answer:
         """Perform a message for the holder of `token`, and return its answer; raise a ``PopugError`` for a refusal.
@@ -219,11 +223,13 @@ class LocalBackend:
         """Return a context manager for a query: a snapshot of a replica, if there is one, that is new enough."""
         return self.reads.querying(self.runtime, principal, self.warn)
 
-    def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:
+    def catch_up(
+        self, *, include_not_due: bool = False, completely: bool = False, refuse_behind: bool = False
+    ) -> CatchUpResult:
         """Run the consumers and return the result; warn of failures, environment errors and unfinished work.
 
         The work ends after ``bus.catch_up_seconds`` unless ``completely`` is true. Between such periods, other threads
-        may begin commands.
+        may begin commands. With ``refuse_behind``, raise ``behind`` if a consumer stopped at an unknown version.
         """
         with CatchUpProgress(self.runtime.progress) as progress:
             run_consumers = partial(catch_up, self.runtime, self.consumers, progress=progress)
@@ -235,6 +241,8 @@ class LocalBackend:
             while completely and not result.complete and not result.errors:
                 sleep(YIELD_SECONDS)
                 result.add(self.rerun(lambda: self._coordinator.catch_up(run_consumers, force=True)))
+        if refuse_behind:
+            result.refuse_if_behind()
         for consumer, failures in result.failures.items():
             self._warn_of_failures(consumer, failures)
         for error in result.errors:
@@ -247,7 +255,7 @@ class LocalBackend:
     def asking(self, principal: Principal, *, is_command: bool = False) -> Iterator[CompanySnapshot]:
         """Yield an object that asks the modules on one snapshot; that of a command is never one of a replica."""
         with self.runtime.reading(principal) if is_command else self.querying(principal) as context:
-            yield CompanySnapshot(context)
+            yield CompanySnapshot(context, self.ask_service)
 
     def write(self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]) -> Result:
         """Authorize a message and call ``handle`` in one write transaction; return its result.
@@ -276,8 +284,8 @@ class LocalBackend:
     def _write(
         self, declaration: Declaration, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]
     ) -> Result:
-        is_consuming = declaration.module in bootstrap.CONSUMING_MODULES
-        consumer = bootstrap.consumer_of(declaration.module) if is_consuming else None
+        require_service(declaration, self.runtime.service)
+        consumer = next((consumer for consumer in self.consumers if consumer.name == declaration.module), None)
         while True:
             with self.runtime.writing(principal) as context:
                 if consumer is None or is_current(context, consumer):
@@ -323,6 +331,7 @@ class LocalBackend:
         return answer
 
     def _query(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
+        require_service(handler.declaration, self.runtime.service)
         if self.reads.uses_replica(self.runtime):
             return self._query_replica(handler, message, principal)
         with self.querying(principal) as context:

@@ -4,7 +4,7 @@ A service has a copy of the company's whole log, in which each event has the ser
 Events of other services are marked in ``bus_received``. All others are the service's own, and its relay sends them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -92,6 +92,29 @@ def create_service(context: Context, service: str, log_id: str, streams: Mapping
         last, last_id = context.connection.select_one(SELECT_LAST_OF_ORIGIN, origin) or (0, "")
         state = StreamState(log_id=stream_log_id, last=last, last_id=last_id, watermark=head)
         context.connection.execute(INSERT_STREAM, *_row_of(origin, Stream(state, 0)))
+
+
+def forget_consumers(context: Context, consumers: Collection[str]) -> None:
+    """Delete the cursors of consumers that other services run, with the events that they have set aside."""
+    for consumer in sorted(consumers):
+        for table in ("bus_cursors", "bus_inbox", "bus_set_aside"):
+            context.connection.execute(f"DELETE FROM {table} WHERE consumer = ?", consumer)
+
+
+def renew_log_ids(context: Context, log_ids: Mapping[str, str], relay_position: int) -> None:
+    """Begin the life of a service after a restore: the ids of all logs are new, in the relay and in every stream.
+
+    Records of the logs before the restore are then ignored. The events that a stream has accepted stay, and it reads
+    its topic from the beginning. The relay sends all own events after ``relay_position``.
+    """
+    service = context.connection.scalar("SELECT service FROM bus_relay")
+    context.connection.execute(
+        "UPDATE bus_relay SET log_id = ?, position = ?, claimed = ?",
+        log_ids[service], relay_position, context.log.last_position(),
+    )  # fmt: skip
+    for (origin,) in context.connection.select("SELECT origin FROM bus_streams ORDER BY origin"):
+        state = load(context.connection, origin).state
+        save(context.connection, origin, Stream(state.with_log_id(log_ids[origin]), 0))
 
 
 def load(connection: Connection, origin: str) -> Stream:

@@ -42,12 +42,10 @@ BUGS = {
         (
             Change(
                 "bus/consumers.py",
-                "            failures += _process(consumer, rows, context.at_position(reached), process)\n"
-                "        _advance(context, consumer.name, cursor, reached)\n"
-                "        skip_unrelated(context, all_consumers)\n        return failures\n",
-                "        _advance(context, consumer.name, cursor, reached)\n"
-                "    with runtime.writing(ANONYMOUS) as context:\n"
-                "        return _process(consumer, rows, context.at_position(reached), process)\n",
+                "        failures += _process(consumer, known, context.at_position(reached), process)\n"
+                "    advance(context, consumer.name, cursor, reached)\n    return failures\n",
+                "    advance(context, consumer.name, cursor, reached)\n"
+                f"{COMMIT_AMIDST}    return _process(consumer, known, context.at_position(reached), process)\n",
             ),
         ),
     ),
@@ -131,8 +129,8 @@ BUGS = {
         (
             Change(
                 "billing/days.py",
-                "        return business_date(context.calendar.date_of(instant), first)\n",
-                "        return context.calendar.date_of(instant)\n",
+                "        return business_date(event.business_date or date_of(event.time), first)\n",
+                "        return event.business_date or date_of(event.time)\n",
             ),
         ),
     ),
