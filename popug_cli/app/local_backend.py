@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from popug_cli import bootstrap
 from popug_cli.app import handlers
-from popug_cli.app.asking import CompanySnapshot
+from popug_cli.app.asking import AskService, CompanySnapshot, no_other_service, require_service
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
 from popug_cli.app.replica_reads import Reads
@@ -58,7 +58,8 @@ class LocalBackend:
     the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and
     does not close it. With ``from_file``, the database is the file in the home, whatever the settings say.
     ``before_write`` is called inside the transaction of each ``write``, before it changes anything, and ``on_write``
-    with its result. ``positions`` are those that the caller has seen, which a replica must show.
+    with its result. ``positions`` are those that the caller has seen, which a replica must show. If the home is that of
+    a service of a cluster, ``ask_service`` asks another service for its part of an answer.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class LocalBackend:
         authenticate: Authenticate = authenticate,
         from_file: bool = False,
         positions: KnownPositions | None = None,
+        ask_service: AskService = no_other_service,
     ) -> None:
         self.home = home
         self.warn = warn
@@ -88,6 +90,7 @@ class LocalBackend:
         self._while_waiting = while_waiting
         self._clock = clock
         self._randomness = randomness
+        self._ask_service = ask_service
         self._has_changed = False
         self._was_caught_up = False  # before the last write
         self._accepts_invalid_settings = False
@@ -154,8 +157,8 @@ class LocalBackend:
 
     @cached_property
     def consumers(self) -> tuple[Consumer, ...]:
-        """Return the subscription of every module: which events it consumes, and how."""
-        return bootstrap.consumers()
+        """Return the subscription of every module that the database has: which events it consumes, and how."""
+        return bootstrap.consumers(self.runtime.service)
 
     def perform(self, message: Message[Answer], token: str | None = None, *, actor: Principal = OPERATOR) -> Answer:
         """Perform a message for the holder of `token`, and return its answer; raise a ``PopugError`` for a refusal.
@@ -247,7 +250,7 @@ class LocalBackend:
     def asking(self, principal: Principal, *, is_command: bool = False) -> Iterator[CompanySnapshot]:
         """Yield an object that asks the modules on one snapshot; that of a command is never one of a replica."""
         with self.runtime.reading(principal) if is_command else self.querying(principal) as context:
-            yield CompanySnapshot(context)
+            yield CompanySnapshot(context, self._ask_service)
 
     def write(self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]) -> Result:
         """Authorize a message and call ``handle`` in one write transaction; return its result.
@@ -276,8 +279,8 @@ class LocalBackend:
     def _write(
         self, declaration: Declaration, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]
     ) -> Result:
-        is_consuming = declaration.module in bootstrap.CONSUMING_MODULES
-        consumer = bootstrap.consumer_of(declaration.module) if is_consuming else None
+        require_service(declaration, self.runtime.service)
+        consumer = next((consumer for consumer in self.consumers if consumer.name == declaration.module), None)
         while True:
             with self.runtime.writing(principal) as context:
                 if consumer is None or is_current(context, consumer):
@@ -323,6 +326,7 @@ class LocalBackend:
         return answer
 
     def _query(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
+        require_service(handler.declaration, self.runtime.service)
         if self.reads.uses_replica(self.runtime):
             return self._query_replica(handler, message, principal)
         with self.querying(principal) as context:

@@ -38,7 +38,8 @@ class Context:
     ``now`` is read at the start, in a write transaction under the write lock. ``position`` is the end of the log at the
     start; for a consumer of new events, the position that its batch reaches. ``draws`` makes the seed of each draw.
     ``password_work`` was computed before the transaction. ``on_rollback`` holds context managers that are exited when a
-    write transaction has ended, and that undo changes outside the database if it failed.
+    write transaction has ended, and that undo changes outside the database if it failed. ``service`` is that of the
+    runtime.
     """
 
     connection: Connection
@@ -56,6 +57,7 @@ class Context:
     progress: Progress
     on_rollback: ExitStack
     password_work: PasswordWork = PasswordWork()
+    service: str = ""
 
     def at_position(self, position: int) -> "Context":
         """Return the same context at another position."""
@@ -93,7 +95,8 @@ class Runtime:
 
     ``write_lock`` is held around each write transaction; if threads share the company, it excludes the other threads.
     ``on_change`` is called after each transaction of ``writing`` that changed something, with its principal.
-    ``newest`` is the newest state of the database that a transaction of this process has seen or made.
+    ``newest`` is the newest state of the database that a transaction of this process has seen or made. ``service`` is
+    the service of a cluster that the database belongs to, or empty if the database has the whole company.
     """
 
     database: Database
@@ -108,6 +111,7 @@ class Runtime:
     write_lock: Callable[[], AbstractContextManager[None]] = nullcontext
     on_change: Callable[[Principal], None] = _ignore_change
     newest: Newest = field(default_factory=Newest)
+    service: str = ""
 
     @property
     def log_id(self) -> str:
@@ -179,4 +183,5 @@ class Runtime:
             home_id=self.home_id,
             progress=self.progress,
             on_rollback=on_rollback,
+            service=self.service,
         )

@@ -4,7 +4,7 @@ A service has a copy of the company's whole log, in which each event has the ser
 Events of other services are marked in ``bus_received``. All others are the service's own, and its relay sends them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -92,6 +92,13 @@ def create_service(context: Context, service: str, log_id: str, streams: Mapping
         last, last_id = context.connection.select_one(SELECT_LAST_OF_ORIGIN, origin) or (0, "")
         state = StreamState(log_id=stream_log_id, last=last, last_id=last_id, watermark=head)
         context.connection.execute(INSERT_STREAM, *_row_of(origin, Stream(state, 0)))
+
+
+def forget_consumers(context: Context, consumers: Collection[str]) -> None:
+    """Delete the cursors of consumers that other services run, with the events that they have set aside."""
+    for consumer in sorted(consumers):
+        for table in ("bus_cursors", "bus_inbox", "bus_set_aside"):
+            context.connection.execute(f"DELETE FROM {table} WHERE consumer = ?", consumer)
 
 
 def load(connection: Connection, origin: str) -> Stream:
