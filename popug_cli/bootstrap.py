@@ -22,6 +22,7 @@ from popug_cli.storage.sqlite import SqliteDatabase
 
 # In this order one pass processes most events: billing publishes prices for tasks, and payouts for mail.
 CONSUMING_MODULES: tuple[str, ...] = ("billing", "tasks", "analytics", "mail")
+SIGNING_SERVICES = ("", "identity")  # all others verify with copies of the public keys
 SELECT_HOME = "SELECT home_id, time_zone, (SELECT service FROM bus_relay) AS service FROM storage_home"
 
 
@@ -52,7 +53,7 @@ def open_runtime(
     url = "" if from_file else chosen_url(home, settings)
     if not accept_invalid_settings and (url or home.database.exists()):
         settings.require_valid()
-    database = _open_database(home, url, threads, while_waiting)
+    database, is_migrated = _open_database(home, url, threads, while_waiting)
     with database.transaction(writes=False) as connection:
         row = connection.record(SELECT_HOME)
     if row is None:
@@ -72,8 +73,8 @@ def open_runtime(
         progress=progress,
         service=row["service"] or "",
     )
-    if database.is_shared:
-        published_keys.ensure_own_key(runtime)
+    if runtime.service in SIGNING_SERVICES and (database.is_shared or is_migrated):
+        published_keys.publish_at_opening(runtime)
     return runtime
 
 
@@ -102,8 +103,11 @@ def found_company(
     database.close()
 
 
-def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[], None]) -> Database:
-    """Open the company's database: that of the URL, or without one the file in the home, migrated if it is older."""
+def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[], None]) -> tuple[Database, bool]:
+    """Open the company's database: that of the URL, or without one the file in the home, migrated if it is older.
+
+    Also return whether it was older.
+    """
     if url:
         from popug_cli.storage.postgres import require_driver
 
@@ -114,12 +118,12 @@ def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[
         if not shared_database.is_created():
             raise empty_database(url)
         home.make()
-        return shared_database
+        return shared_database, False
     if not home.database.exists():
         raise not_initialised(home)
     require_lock_support(home.root, home.database)
-    migrate.migrate_if_older(home)
-    return SqliteDatabase(home.database, threads=threads, while_waiting=while_waiting)
+    is_migrated = migrate.migrate_if_older(home)
+    return SqliteDatabase(home.database, threads=threads, while_waiting=while_waiting), is_migrated
 
 
 def _open_replica(url: str, home_id: str, threads: int, while_waiting: Callable[[], None]) -> Database:
@@ -177,14 +181,15 @@ def not_initialised(home: Home) -> NotFound:
 def consumers(service: str = "") -> tuple[Consumer, ...]:
     """Return the subscriptions that a database's consumers have: those of the service that it belongs to.
 
-    Without a service, they are those of all modules, in the order of ``CONSUMING_MODULES``.
+    Without a service, they are those of all modules, in the order of ``CONSUMING_MODULES``. Each service but identity
+    also has the consumer ``tokens``, before its own: a void token is refused as early as possible.
     """
-    modules = CONSUMING_MODULES
-    if service:
-        from popug_cli.messages.services import SERVICES
+    if not service:
+        return tuple(consumer_of(module) for module in CONSUMING_MODULES)
+    from popug_cli.messages.services import SERVICES
 
-        modules = SERVICES[service].consumers
-    return tuple(consumer_of(module) for module in modules)
+    modules = SERVICES[service].consumers
+    return tuple(consumer_of(module) for module in (modules if service == "identity" else ("identity", *modules)))
 
 
 def consumer_of(module: str) -> Consumer:

@@ -19,7 +19,7 @@ from popug_cli.app.replica_reads import Reads
 from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
 from popug_cli.bus.consumers import Consumer, are_current, catch_up, is_current, skip_unrelated, try_next_batch
 from popug_cli.bus.context import Context, PasswordWork, Runtime
-from popug_cli.identity.authorization import authenticate, authorize
+from popug_cli.identity.policy import authenticate, authorize
 from popug_cli.identity.rules import check_new_user
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import Clock

@@ -15,21 +15,23 @@ from popug_cli.bus.streams import HistoryChange, StreamState
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.errors import Conflict
 from popug_cli.kernel.stored_values import InvalidStoredValue
-from popug_cli.storage.port import Connection
+from popug_cli.storage.port import Connection, Row
 
 CHUNK_ROWS = 10_000
 CHUNK_POSITIONS = 500
 SELECT_STREAM = (
-    "SELECT log_id, last, last_id, watermark, includes, includes_watermark, gap_since, mangled_count, other_log_count,"
-    " history_change, next_offset FROM bus_streams WHERE origin = ?"
+    "SELECT log_id, last, last_id, watermark, stamped_at, includes, includes_watermark, gap_since, mangled_count,"
+    " other_log_count, history_change, next_offset FROM bus_streams WHERE origin = ?"
 )
 INSERT_STREAM = (
-    "INSERT INTO bus_streams (log_id, last, last_id, watermark, includes, includes_watermark, gap_since,"
-    " mangled_count, other_log_count, history_change, next_offset, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO bus_streams (log_id, last, last_id, watermark, stamped_at, includes, includes_watermark, gap_since,"
+    " mangled_count, other_log_count, history_change, next_offset, origin)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 UPDATE_STREAM = (
-    "UPDATE bus_streams SET log_id = ?, last = ?, last_id = ?, watermark = ?, includes = ?, includes_watermark = ?,"
-    " gap_since = ?, mangled_count = ?, other_log_count = ?, history_change = ?, next_offset = ? WHERE origin = ?"
+    "UPDATE bus_streams SET log_id = ?, last = ?, last_id = ?, watermark = ?, stamped_at = ?, includes = ?,"
+    " includes_watermark = ?, gap_since = ?, mangled_count = ?, other_log_count = ?, history_change = ?,"
+    " next_offset = ? WHERE origin = ?"
 )
 SELECT_STORED_IDS = (
     "SELECT origin_position, log.id FROM bus_received JOIN bus_log log USING (sequence)"
@@ -39,6 +41,7 @@ SELECT_LAST_OF_ORIGIN = (
     "SELECT origin_position, log.id FROM bus_received JOIN bus_log log USING (sequence)"
     " WHERE origin = ? ORDER BY origin_position DESC LIMIT 1"
 )
+SELECT_ORIGIN_POSITIONS = "SELECT sequence, origin_position FROM bus_received WHERE origin = ? AND sequence IN"
 _decode_includes = msgspec.json.Decoder(dict[str, int]).decode
 _decode_change = msgspec.json.Decoder(HistoryChange).decode
 
@@ -101,23 +104,34 @@ def forget_consumers(context: Context, consumers: Collection[str]) -> None:
             context.connection.execute(f"DELETE FROM {table} WHERE consumer = ?", consumer)
 
 
+def find_state(connection: Connection, origin: str) -> StreamState | None:
+    """Return the state of the stream of a service, or None if its events are not received; raise as ``load`` does."""
+    row = connection.select_one(SELECT_STREAM, origin)
+    return None if row is None else _stream_of(origin, row).state
+
+
 def load(connection: Connection, origin: str) -> Stream:
     """Return the stream of a service; raise ``not_a_service``, or ``InvalidStoredValue`` if the stream is damaged."""
     row = connection.select_one(SELECT_STREAM, origin)
     if row is None:
         raise not_a_service(f"it receives no events of {origin}")
-    log_id, last, last_id, watermark, includes, includes_watermark, gap_since, mangled, other_log, change, offset = row
+    return _stream_of(origin, row)
+
+
+def _stream_of(origin: str, row: Row) -> Stream:
+    log_id, last, last_id, watermark, stamped_at, includes, includes_watermark, gap_since, *counts, change, offset = row
     try:
         state = StreamState(
             log_id=log_id,
             last=last,
             last_id=last_id,
             watermark=watermark,
+            stamped_at=_instant(stamped_at),
             includes=_decode_includes(includes),
             includes_watermark=includes_watermark,
             gap_since=_instant(gap_since),
-            mangled_count=mangled,
-            other_log_count=other_log,
+            mangled_count=counts[0],
+            other_log_count=counts[1],
             history_change=_decode_change(change) if change else None,
         )
     except msgspec.MsgspecError as error:
@@ -146,6 +160,16 @@ def stored_ids(connection: Connection, origin: str, positions: Sequence[int]) ->
     return ids
 
 
+def origin_positions(connection: Connection, origin: str, sequences: Sequence[int]) -> dict[int, int]:
+    """Return the positions in the log of ``origin`` of those events, given by local position, that it published."""
+    positions: dict[int, int] = {}
+    for start in range(0, len(sequences), CHUNK_POSITIONS):
+        chunk = sequences[start : start + CHUNK_POSITIONS]
+        placeholders = ",".join("?" * len(chunk))
+        positions.update(connection.select(f"{SELECT_ORIGIN_POSITIONS} ({placeholders})", origin, *chunk))
+    return positions
+
+
 def _mark_received(context: Context, service: str) -> None:
     """Mark the events of all other services in the copied log."""
     position = 0
@@ -168,6 +192,7 @@ def _row_of(origin: str, stream: Stream) -> tuple[object, ...]:
         state.last,
         state.last_id,
         state.watermark,
+        to_rfc3339(state.stamped_at) if state.stamped_at else None,
         msgspec.json.encode(dict(state.includes), order="sorted").decode(),
         state.includes_watermark,
         to_rfc3339(state.gap_since) if state.gap_since else None,

@@ -10,6 +10,7 @@ from popug_cli import bootstrap
 from popug_cli.bus import stream_store
 from popug_cli.bus.consumers import are_current
 from popug_cli.bus.context import Context
+from popug_cli.identity import token_copies
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.randomness import uuid7
 from popug_cli.messages.principal import OPERATOR
@@ -46,12 +47,15 @@ def create_service_homes(company: "LocalBackend", directory: Path) -> dict[str, 
 def make_service(context: Context, service: str, log_ids: Mapping[str, str]) -> None:
     """Make a copy of a company's database that of a service; ``log_ids`` has the ids of all logs by service.
 
-    Only its own consumers keep their cursors and the events that they have set aside.
+    Only its own consumers keep their cursors and the events that they have set aside. The consumer of tokens begins at
+    the start of the log.
     """
     parts = SERVICES[service]
     streams = {origin: log_ids[origin] for origin in parts.subscriptions}
     stream_store.create_service(context, service, log_ids[service], streams)
     stream_store.forget_consumers(context, set(bootstrap.CONSUMING_MODULES) - set(parts.consumers))
+    if service != "identity":
+        token_copies.reset(context)
 
 
 def _copy(source: Home, target: Home, *, with_keys: bool) -> None:

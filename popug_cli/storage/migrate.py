@@ -18,7 +18,7 @@ from popug_cli.platform.temporary import temporary_file
 from popug_cli.storage import write_lock
 from popug_cli.storage.errors import corrupt, translate_errors
 
-NEWEST = "0015"
+NEWEST = "0016"
 SCRIPTS = Path(__file__).with_name("migrations")
 
 
@@ -39,8 +39,8 @@ def version_of(database: Path) -> str | None:
         return str(row[0]) if row else None
 
 
-def migrate_if_older(home: Home) -> None:
-    """Create the tables of an empty database, or migrate an older one.
+def migrate_if_older(home: Home) -> bool:
+    """Create the tables of an empty database, or migrate an older one; return whether this process did.
 
     Until the migration ends, no server starts and no other popug process writes. A process that waited for another
     one's migration finds it done. Raise ``newer_database`` if a newer popug wrote the database,
@@ -48,10 +48,12 @@ def migrate_if_older(home: Home) -> None:
     """
     database = home.database
     if not _is_older(home):
-        return
+        return False
     with translate_errors(database), write_lock.acquire(database, file_id.file_id(database)):
         if _is_older(home):
             _upgrade(home)
+            return True
+    return False
 
 
 def _is_older(home: Home) -> bool:

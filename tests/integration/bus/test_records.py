@@ -64,6 +64,7 @@ def test_event_record_has_key_value_and_headers() -> None:
             ("popug_previous_id", b"e0"),
             ("popug_sequence", b"7"),
         ],
+        None,
     ) == EVENT
 
 
@@ -75,7 +76,7 @@ def test_watermark_record_has_headers_and_no_value() -> None:
         ("popug_watermark", b"9"),
         ("popug_includes", b'{"billing":0,"tasks":4}'),
     ]
-    assert (None, b"", headers) == WATERMARK
+    assert (None, b"", headers, None) == WATERMARK
 
 
 def test_event_is_parsed_byte_for_byte() -> None:
