@@ -70,5 +70,23 @@ def perform_part(backend: "LocalBackend", principal: Principal, message: Message
     declaration = DECLARATIONS[type(message)]
     assert declaration.is_workflow, "a part of one transaction is asked for inside that transaction"
     authorize_part(principal, declaration, message)
-    answer: Answer = module_function(declaration)(backend, message, principal)
+    answer: Answer
+    if (service := backend.runtime.service) and (performer := service_of(declaration)) not in ("", service):
+        answer = backend.ask_service(performer, principal, message)
+    else:
+        answer = module_function(declaration)(backend, message, principal)
     return answer
+
+
+def perform_for_service(backend: "LocalBackend", principal: Principal, message: Message[Answer]) -> Answer:
+    """Perform a part that another service asks for, on behalf of the sender of the whole message.
+
+    A command is a transaction of its own, after which the consumers run. Raise ``forbidden``, or the message's errors.
+    """
+    declaration = DECLARATIONS[type(message)]
+    if declaration.is_workflow:
+        return perform_part(backend, principal, message)
+    if declaration.is_command:
+        return backend.write_and_catch_up(message, principal, lambda context: CompanySnapshot(context).ask(message))
+    with backend.asking(principal, is_command=True) as company:
+        return company.ask(message)

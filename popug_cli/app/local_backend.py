@@ -90,7 +90,7 @@ class LocalBackend:
         self._while_waiting = while_waiting
         self._clock = clock
         self._randomness = randomness
-        self._ask_service = ask_service
+        self.ask_service = ask_service
         self._has_changed = False
         self._was_caught_up = False  # before the last write
         self._accepts_invalid_settings = False
@@ -250,7 +250,7 @@ class LocalBackend:
     def asking(self, principal: Principal, *, is_command: bool = False) -> Iterator[CompanySnapshot]:
         """Yield an object that asks the modules on one snapshot; that of a command is never one of a replica."""
         with self.runtime.reading(principal) if is_command else self.querying(principal) as context:
-            yield CompanySnapshot(context, self._ask_service)
+            yield CompanySnapshot(context, self.ask_service)
 
     def write(self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]) -> Result:
         """Authorize a message and call ``handle`` in one write transaction; return its result.

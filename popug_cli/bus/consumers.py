@@ -144,8 +144,8 @@ def skip_unrelated(context: Context, consumers: Sequence[Consumer]) -> None:
     if context.events.last_position - context.position < MIN_SKIPPED_EVENTS:
         return
     for consumer in consumers:
-        if not context.events.may_have_published(consumer.types) and is_current(context, consumer):
-            cursor = _cursor_position(context, consumer.name)
+        cursor = _cursor_position(context, consumer.name)
+        if context.events.last_of(consumer.types) <= cursor and is_current(context, consumer):
             _advance(context, consumer.name, cursor, context.events.last_position)
 
 
@@ -166,16 +166,28 @@ def _process_next_batch(
     runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer], process: ProcessRows
 ) -> int:
     with runtime.writing(ANONYMOUS) as context:
-        cursor = _cursor_position(context, consumer.name)
-        reached, failures, left = cursor, 0, BATCH_EVENTS
-        while left:
-            limit = min(left, consumer.max_batch)
-            rows = context.log.after(reached, consumer.types, limit)
-            reached, left = (rows[-1][0], left - limit) if len(rows) == limit else (context.position, 0)
-            failures += _process(consumer, rows, context.at_position(reached), process)
-        _advance(context, consumer.name, cursor, reached)
+        failures = _process_batch(context, consumer, process)
         skip_unrelated(context, all_consumers)
         return failures
+
+
+def consume_published(context: Context, consumer: Consumer) -> int:
+    """Process the next batch, with the events that this transaction has published; return how many events failed."""
+    context.events.flush()
+    position = max(context.position, context.events.last_position)
+    return _process_batch(context.at_position(position), consumer, _process_with_savepoints)
+
+
+def _process_batch(context: Context, consumer: Consumer, process: ProcessRows) -> int:
+    cursor = _cursor_position(context, consumer.name)
+    reached, failures, left = cursor, 0, BATCH_EVENTS
+    while left:
+        limit = min(left, consumer.max_batch)
+        rows = context.log.after(reached, consumer.types, limit)
+        reached, left = (rows[-1][0], left - limit) if len(rows) == limit else (context.position, 0)
+        failures += _process(consumer, rows, context.at_position(reached), process)
+    _advance(context, consumer.name, cursor, reached)
+    return failures
 
 
 def try_next_batch(runtime: Runtime, consumer: Consumer) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 import msgspec
 
@@ -55,7 +55,7 @@ class Publisher:
         self._link_start = 0
         self._link_hasher: LinkHasher | None = None
         self._unwritten: list[bytes] = []
-        self._types: set[str] = set()
+        self._last_of_type: dict[str, int] = {}
         self._ids = monotonic_uuid7s(now, randomness)
 
     def new_id(self) -> str:
@@ -67,9 +67,12 @@ class Publisher:
         """The position of the last event that this transaction published, or -1 before the first."""
         return self._last_position
 
-    def may_have_published(self, types: Iterable[str]) -> bool:
-        """Return whether this transaction published an event of these types, even if rolled back since."""
-        return not self._types.isdisjoint(types)
+    def last_of(self, types: Iterable[str]) -> int:
+        """Return the position of the last event of these types that this transaction published, or -1.
+
+        An event that was rolled back since counts too.
+        """
+        return max((self._last_of_type.get(type_, -1) for type_ in types), default=-1)
 
     def set_actor(self, username: str) -> None:
         """Set the actor of all later events that have no cause."""
@@ -82,6 +85,7 @@ class Publisher:
         cause: Delivered[Event] | None = None,
         event_id: str | None = None,
         causation_id: str | None = None,
+        business_date: date | None = None,
         password_digest: str | None = None,
     ) -> str:
         """Append an event and return its id: ``event_id``, or a new one.
@@ -109,13 +113,14 @@ class Publisher:
                 causationid=cause.id if cause else causation_id,
                 correlationid=cause.correlation_id if cause else self._correlation_id,
                 actor=cause.actor if cause else self._actor,
+                businessdate=business_date,
                 passworddigest=password_digest,
             )
         )
         if len(encoded) > MAX_EVENT_BYTES and event.TYPE not in TYPES_WITHOUT_LIMIT:
             raise _event_too_large(event.TYPE, len(encoded))
         self._last_position = position
-        self._types.add(event.TYPE)
+        self._last_of_type[event.TYPE] = position
         self._unwritten.append(encoded)
         if len(self._unwritten) >= BUFFER_EVENTS:
             self.flush()

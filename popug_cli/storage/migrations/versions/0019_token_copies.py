@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0016"
-down_revision = "0015"
+revision = "0019"
+down_revision = "0018"
 
 STATEMENTS: tuple[str, ...] = (
     "ALTER TABLE bus_streams ADD COLUMN stamped_at TEXT",

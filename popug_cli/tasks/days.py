@@ -1,0 +1,79 @@
+"""The days of tasks: which have ended, and the date that an event of tasks counts for.
+
+A day is ended here, by ``day_ended``, and then closed by billing. What tasks publishes after a day has ended counts for
+a later day, so billing can close a day when it has consumed the ``day_ended``, however late the other events arrive.
+"""
+
+from datetime import date
+
+from popug_cli.bus.context import Context
+from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.kernel.stored_values import from_iso_date
+from popug_cli.messages.internal.business_date import BusinessDate, GetBusinessDate
+
+LAST_ENDED = "(SELECT max(business_date) FROM tasks_ended_days)"
+
+
+def record_first_day(day: date, context: Context) -> None:
+    """Store the company's first day, unless one is stored already."""
+    context.connection.insert_many(
+        "INSERT INTO tasks_company (id, first_day) VALUES (1, ?) ON CONFLICT (id) DO NOTHING", [(day.isoformat(),)]
+    )
+
+
+def first_day(context: Context) -> date | None:
+    """Return the company's first day; None before tasks has processed the registration of a user."""
+    return _date(context.connection.scalar("SELECT first_day FROM tasks_company"))
+
+
+def last_ended(context: Context) -> date | None:
+    """Return the last day that has ended, or None."""
+    return _date(context.connection.scalar(f"SELECT {LAST_ENDED}"))
+
+
+def business_date(context: Context) -> date:
+    """Return the date that an event of now counts for: today or, if today has ended, the day after the last ended."""
+    return business_date_after(last_ended(context), context)
+
+
+def business_date_after(ended: date | str | None, context: Context) -> date:
+    """Return ``business_date``, given the last ended day as a date or as it is stored."""
+    today = context.calendar.date_of(context.now)
+    last = from_iso_date(ended) if isinstance(ended, str) else ended
+    return today if last is None or last < today else context.calendar.next_day(last)
+
+
+def get_business_date(message: GetBusinessDate, context: Context) -> BusinessDate:
+    """Return the business date of what happens now: that of its event, but not before the company's first day."""
+    today = context.calendar.date_of(context.now)
+    row = context.connection.select_one(f"SELECT first_day, {LAST_ENDED} FROM tasks_company")
+    if row is None:
+        return BusinessDate(today, today)
+    return BusinessDate(max(from_iso_date(row[0]), business_date_after(row[1], context)), today)
+
+
+def find_ended(day: date, context: Context) -> tuple[date, str | None] | None:
+    """Return the first ended day at or after a day, with the id of its ``day_ended``; None if the day has not ended.
+
+    The days that were closed before tasks recorded the end of days have no such event.
+    """
+    row = context.connection.select_one(
+        "SELECT business_date, event_id FROM tasks_ended_days WHERE business_date >= :day"
+        " ORDER BY business_date LIMIT 1",
+        day=day.isoformat(),
+    )
+    return (from_iso_date(row[0]), row[1]) if row else None
+
+
+def record_end(day: date, event_id: str, context: Context) -> None:
+    """Store that all days up to a day have ended, with the id of its ``day_ended``."""
+    context.connection.execute(
+        "INSERT INTO tasks_ended_days (business_date, event_id, ended_at) VALUES (?, ?, ?)",
+        day.isoformat(),
+        event_id,
+        to_rfc3339(context.now),
+    )
+
+
+def _date(stored: str | None) -> date | None:
+    return from_iso_date(stored) if stored else None
