@@ -66,7 +66,7 @@ class VoidEvent(NamedTuple):
 
 
 class TokenNews(NamedTuple):
-    """The content of events about tokens: keys by id, the latest expiry and void event by owner, and revocations by token."""
+    """The content of events: keys by id, the latest expiry and void event by owner, times of revocation by token."""
 
     keys: dict[str, str]
     expiries: dict[Owner, datetime]
