@@ -19,6 +19,7 @@ from popug_cli.audit.attention_checks import (
     overdue_days,
     parked_events,
     scheduler,
+    unknown_versions,
     unsent_mail,
 )
 from popug_cli.audit.chain_check import chain, event_types, is_part_of_history
@@ -104,6 +105,7 @@ def examine(context: Context, *, is_file_checked: bool = False) -> Health:
         NamedCheck("no_event_skipped", no_event_skipped, RunIn.EITHER),
         NamedLogCheck("read_models_match_replay", read_models),
         NamedCheck("parked_events", parked_events),
+        NamedCheck("unknown_versions", unknown_versions),
         NamedCheck("unlinked_events", _unlinked_events),
         NamedCheck("overdue_days", overdue_days),
         NamedCheck("scheduler", scheduler),

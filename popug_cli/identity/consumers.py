@@ -6,8 +6,9 @@ A company with one database does not run it, and neither does the service identi
 from collections.abc import Sequence
 
 from popug_cli.bus import stream_store
-from popug_cli.bus.consumers import Consumer, is_current
+from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
+from popug_cli.bus.cursors import is_current
 from popug_cli.identity import token_copies
 from popug_cli.identity.token_copies import CONSUMER_NAME, IDENTITY, ConsumedWatermark
 from popug_cli.messages.base import Event
@@ -25,8 +26,8 @@ from popug_cli.messages.identity import (
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """Apply the events to the copies, and record the watermark if no further event is to be consumed."""
     token_copies.apply(token_copies.news_of(token_copies.received_events(events, context)), context)
-    end = context.log.last_position()
-    if not context.log.contains(CONSUMER.types, after=events[-1].sequence, up_to=end):
+    after, end = events[-1].sequence, context.log.last_position()
+    if not context.log.contains(CONSUMER.types, prefixes=CONSUMER.prefixes, after=after, up_to=end):
         _store_watermark(context)
 
 

@@ -42,7 +42,10 @@ class ConsumerStatus(msgspec.Struct, frozen=True):
 
 
 class UnknownType(msgspec.Struct, frozen=True):
-    """Events of a type or version that this program does not know: they are kept, and no consumer processes them."""
+    """Events of a type or version that this program does not know: they are kept, and no consumer processes them.
+
+    Events of an unknown type are skipped. At an unknown version of an event, its consumers stop until an upgrade.
+    """
 
     type: str
     count: int

@@ -8,8 +8,9 @@ import pytest
 
 from popug_cli.bus import consumers
 from popug_cli.bus.catch_up_result import CatchUpResult
-from popug_cli.bus.consumers import Consumer, catch_up, is_current, mark_rebuilt, retry_due
+from popug_cli.bus.consumers import Consumer, catch_up, retry_due
 from popug_cli.bus.context import Context, Runtime
+from popug_cli.bus.cursors import is_current, mark_rebuilt
 from popug_cli.bus.parked_events import describe
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import Unavailable

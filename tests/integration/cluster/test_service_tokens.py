@@ -300,7 +300,8 @@ def test_nothing_is_forgotten_while_an_event_is_set_aside(services: TokenService
     services.take()
     services.execute(
         "INSERT INTO bus_set_aside (consumer, sequence, subject, state, attempts, due_at, error, since)"
-        " SELECT 'tokens', sequence, subject, 'dead', 1, NULL, 'x', time FROM bus_log WHERE type = 'popug.identity.token_issued.v1'"
+        " SELECT 'tokens', sequence, subject, 'dead', 1, NULL, 'x', time FROM bus_log"
+        " WHERE type = 'popug.identity.token_issued.v1'"
     )
     services.consume()
     services.people.act("boss", SetRole(username="kesha", role="manager"))

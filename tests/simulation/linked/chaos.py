@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from popug_cli.bus import relay as relays
+from popug_cli.bus import replicator
 from popug_cli.bus.records import TopicRecord
 from popug_cli.bus.relay import Claim
 from popug_cli.cluster import links
@@ -75,6 +76,6 @@ def take(world: "LinkedWorld", service: str, origin: str, records: list[tuple[in
 
     def store() -> None:
         with world.services[service].runtime.writing(ANONYMOUS) as context:
-            links.replicator.take(context, origin, records, names)
+            replicator.take(context, origin, records, names)
 
     world.until_done(store)

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from popug_cli.bus import relay as relays
 from popug_cli.bus import stream_store
 from popug_cli.bus.replicator import name_of
 from popug_cli.kernel.randomness import uuid7
@@ -21,7 +20,10 @@ if TYPE_CHECKING:
     from tests.simulation.linked.world import LinkedWorld
 
 OWN = "SELECT sequence, id FROM bus_log WHERE sequence NOT IN (SELECT sequence FROM bus_received) ORDER BY sequence"
-RECEIVED = "SELECT origin_position, id FROM bus_received JOIN bus_log USING (sequence) WHERE origin = ? ORDER BY origin_position"
+RECEIVED = (
+    "SELECT origin_position, id FROM bus_received JOIN bus_log USING (sequence) WHERE origin = ?"
+    " ORDER BY origin_position"
+)
 
 
 class Backup(NamedTuple):
@@ -150,6 +152,3 @@ def holds_prefix(world: "LinkedWorld", receiver: str, origin: str) -> bool:
     return [each for each in held if each[0] > begun] == [
         each for each in own if each[0] > begun and name_of(types[each[0]]) in names
     ]
-
-
-__all__ = ["back_up", "fail_over", "relays", "restore", "second_database"]

@@ -23,6 +23,9 @@ from tests.simulation.linked.compare import PUBLISHERS, module_tables, names_of_
 from tests.simulation.linked.trace import Consumed, Performed, Step
 from tests.support.company import SetClock
 
+SELECT_ROWS = "SELECT id, sequence, type, envelope FROM bus_log"
+SELECT_PRICES = "SELECT id FROM bus_log WHERE type = 'popug.billing.task_priced.v1' ORDER BY sequence"
+
 
 class OneProcess(ServiceBackend):
     """A company in one process; the batches of tasks' consumer are given to it by hand."""
@@ -85,7 +88,7 @@ class Replay:
     def _consume(self, event_ids: Sequence[str]) -> None:
         consumer = bootstrap.consumer_of("tasks")
         with self.backend.runtime.writing(ANONYMOUS) as context:
-            rows = dict((row[0], row[1:]) for row in context.connection.select(SELECT_ROWS))
+            rows = {row[0]: row[1:] for row in context.connection.select(SELECT_ROWS)}
             events = [decode(*rows[event_id]) for event_id in event_ids]
             if events:
                 consumer.consume(events, context)
@@ -120,9 +123,6 @@ class Replay:
 
     def delivered(self, backend: ServiceBackend, events: Sequence[Any], context: Context, start: int) -> None:
         """Do nothing."""
-
-
-SELECT_ROWS = "SELECT id, sequence, type, envelope FROM bus_log"
 
 
 def _nobody(service: str, principal: Principal, message: Message[Any]) -> Any:

@@ -211,7 +211,7 @@ def replicate(world: "LinkedWorld", operation: Operation) -> None:
     service, origin = STREAMS[operation.a % len(STREAMS)]
     chaos.replicate(world, service, origin, LIMITS[operation.b % len(LIMITS)])
     if operation.c % 5:
-        world.until_done(lambda: world.services[service].catch_up())
+        world.until_done(world.services[service].catch_up)
 
 
 def two_replicators(world: "LinkedWorld", operation: Operation) -> None:

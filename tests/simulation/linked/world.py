@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ class LinkedWorld:
                 chaos.republish(self, origin, state.last)
             chaos.relay(self, origin)
             chaos.replicate(self, service, origin)
-            self.until_done(lambda: self.services[service].catch_up(include_not_due=True))
+            self.until_done(partial(self._catch_up, service))
         state = self.stream(service, origin)
         raise Violation("every_wait_ends", f"{service} covers {self.covered(service, origin)} of {position}: {state}")
 
@@ -228,10 +229,13 @@ class LinkedWorld:
         while True:
             heads = [self.head(name) for name in SERVICES]
             for service in SERVICES:
-                self.until_done(lambda service=service: self.services[service].catch_up(include_not_due=True))
+                self.until_done(partial(self._catch_up, service))
                 self.settle(service)
             if heads == [self.head(name) for name in SERVICES]:
                 return
+
+    def _catch_up(self, service: str) -> None:
+        self.services[service].catch_up(include_not_due=True)
 
     # Users.
 

@@ -239,7 +239,8 @@ def _status_blocks(answer: BusStatus) -> Iterator[Block]:
     yield f"The log ends at {answer.last_sequence}."
     yield Table(columns, rows)
     for unknown in answer.unknown:
-        yield f"Skipped {counted(unknown.count, 'event')} of a type that this program does not know: {unknown.type}"
+        events = counted(unknown.count, "event is", "events are")
+        yield f"{events} of a type that this program does not know: {unknown.type}"
     yield from answer.problems
     if any(consumer.dead for consumer in answer.consumers):
         yield Hint("Next: popug events dead")
