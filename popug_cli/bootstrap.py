@@ -53,7 +53,7 @@ def open_runtime(
     url = "" if from_file else chosen_url(home, settings)
     if not accept_invalid_settings and (url or home.database.exists()):
         settings.require_valid()
-    database, is_migrated = _open_database(home, url, threads, while_waiting)
+    database = _open_database(home, url, threads, while_waiting)
     with database.transaction(writes=False) as connection:
         row = connection.record(SELECT_HOME)
     if row is None:
@@ -73,8 +73,8 @@ def open_runtime(
         progress=progress,
         service=row["service"] or "",
     )
-    if runtime.service in SIGNING_SERVICES and (database.is_shared or is_migrated):
-        published_keys.publish_at_opening(runtime)
+    if database.is_shared and runtime.service in SIGNING_SERVICES:
+        published_keys.ensure_own_key(runtime)
     return runtime
 
 
@@ -103,11 +103,8 @@ def found_company(
     database.close()
 
 
-def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[], None]) -> tuple[Database, bool]:
-    """Open the company's database: that of the URL, or without one the file in the home, migrated if it is older.
-
-    Also return whether it was older.
-    """
+def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[], None]) -> Database:
+    """Open the company's database: that of the URL, or without one the file in the home, migrated if it is older."""
     if url:
         from popug_cli.storage.postgres import require_driver
 
@@ -118,12 +115,12 @@ def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[
         if not shared_database.is_created():
             raise empty_database(url)
         home.make()
-        return shared_database, False
+        return shared_database
     if not home.database.exists():
         raise not_initialised(home)
     require_lock_support(home.root, home.database)
-    is_migrated = migrate.migrate_if_older(home)
-    return SqliteDatabase(home.database, threads=threads, while_waiting=while_waiting), is_migrated
+    migrate.migrate_if_older(home)
+    return SqliteDatabase(home.database, threads=threads, while_waiting=while_waiting)
 
 
 def _open_replica(url: str, home_id: str, threads: int, while_waiting: Callable[[], None]) -> Database:

@@ -10,7 +10,7 @@ from popug_cli import bootstrap
 from popug_cli.bus import stream_store
 from popug_cli.bus.context import Context
 from popug_cli.bus.cursors import are_current
-from popug_cli.identity import token_copies
+from popug_cli.identity import published_keys, token_copies
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.randomness import uuid7
 from popug_cli.messages.principal import OPERATOR
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 def create_service_homes(company: "LocalBackend", directory: Path) -> dict[str, Home]:
     """Create the home of each service in ``directory``, and return them by the name of the service.
 
-    All begin with the same log, because the consumers have caught up and the write lock is held. The database of each
-    service is a copy of the whole file; the service uses the tables of its module and of the bus. Only identity gets
-    the signing keys. The company's home stays as it is. Raise ``FileExistsError`` if a home exists, or the errors of
-    ``bootstrap.open_runtime``.
+    Keys that an older popug made are first published in the company's log; its home stays as it is otherwise. All
+    services begin with the same log, because the consumers have caught up and the write lock is held. The database of
+    each service is a copy of the whole file; the service uses the tables of its module and of the bus. Only identity
+    gets the signing keys. Raise ``FileExistsError`` if a home exists, or the errors of ``bootstrap.open_runtime``.
     """
     homes = {service: Home(directory / service) for service in SERVICES}
+    published_keys.ensure_own_key(company.runtime)
     while True:
         company.catch_up(completely=True)
         with company.runtime.writing(OPERATOR) as context:

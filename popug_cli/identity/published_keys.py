@@ -5,14 +5,12 @@ table ``identity_keys``. The other services of a cluster have no key of their ow
 that table from the events ``key_published``, and verify with the copies.
 """
 
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.identity import keys, tokens
 from popug_cli.kernel.clock import to_rfc3339
-from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.identity import KeyPublished
 from popug_cli.messages.principal import ANONYMOUS
 
@@ -33,20 +31,11 @@ def find_key(runtime: Runtime) -> tokens.FindKey:
     return partial(_find, runtime)
 
 
-def publish_at_opening(runtime: Runtime) -> None:
-    """Publish the keys of a home that an older popug wrote, or whose database is shared.
+def ensure_own_key(runtime: Runtime) -> None:
+    """Make a signing key for this home if it has none, and publish the home's keys.
 
-    A home with a shared database first gets a key, if it has none. Raise ``key_invalid`` or ``insecure_file``; unusable
-    keys of other homes are left to the next login.
+    Raise ``key_invalid`` or ``insecure_file``.
     """
-    if runtime.database.is_shared:
-        _ensure_own_key(runtime)
-    elif keys.active_key_id(runtime.home):
-        with suppress(PopugError), runtime.writing(ANONYMOUS) as context:
-            publish(context)
-
-
-def _ensure_own_key(runtime: Runtime) -> None:
     kid = keys.active_key_id(runtime.home)
     with runtime.reading(ANONYMOUS) as context:
         if kid and is_published(context, kid):

@@ -39,8 +39,8 @@ def version_of(database: Path) -> str | None:
         return str(row[0]) if row else None
 
 
-def migrate_if_older(home: Home) -> bool:
-    """Create the tables of an empty database, or migrate an older one; return whether this process did.
+def migrate_if_older(home: Home) -> None:
+    """Create the tables of an empty database, or migrate an older one.
 
     Until the migration ends, no server starts and no other popug process writes. A process that waited for another
     one's migration finds it done. Raise ``newer_database`` if a newer popug wrote the database,
@@ -48,12 +48,10 @@ def migrate_if_older(home: Home) -> bool:
     """
     database = home.database
     if not _is_older(home):
-        return False
+        return
     with translate_errors(database), write_lock.acquire(database, file_id.file_id(database)):
         if _is_older(home):
             _upgrade(home)
-            return True
-    return False
 
 
 def _is_older(home: Home) -> bool:
