@@ -22,7 +22,6 @@ from popug_cli.storage.sqlite import SqliteDatabase
 
 # In this order one pass processes most events: billing publishes prices for tasks, and payouts for mail.
 CONSUMING_MODULES: tuple[str, ...] = ("billing", "tasks", "analytics", "mail")
-SIGNING_SERVICES = ("", "identity")  # all others verify with copies of the public keys
 SELECT_HOME = "SELECT home_id, time_zone, (SELECT service FROM bus_relay) AS service FROM storage_home"
 
 
@@ -73,7 +72,7 @@ def open_runtime(
         progress=progress,
         service=row["service"] or "",
     )
-    if database.is_shared and runtime.service in SIGNING_SERVICES:
+    if database.is_shared and runtime.service in published_keys.SIGNING_SERVICES:
         published_keys.ensure_own_key(runtime)
     return runtime
 

@@ -17,6 +17,7 @@ from popug_cli.messages.principal import ANONYMOUS
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+SIGNING_SERVICES = ("", "identity")  # a company with one database, and the service; others verify with copies
 SELECT_KEY = "SELECT public_key FROM identity_keys WHERE kid = :kid"
 INSERT_KEY = "INSERT INTO identity_keys (kid, public_key, added_at) VALUES (?, ?, ?) ON CONFLICT (kid) DO NOTHING"
 

@@ -59,10 +59,14 @@ Owner = tuple[str, str]
 
 
 class VoidEvent(NamedTuple):
-    """The position of the last event that voids older tokens, and the latest possible expiry of such a token."""
+    """The position of the last event that voids older tokens, and the latest possible expiry of such a token.
+
+    ``known_expiry`` is the latest expiry of the tokens that came before the event, None if there was none.
+    """
 
     position: int
     latest_expiry: datetime
+    known_expiry: datetime | None
 
 
 class TokenNews(NamedTuple):
@@ -123,17 +127,16 @@ def apply(news: TokenNews, context: Context) -> None:
     context.connection.execute_many(UPSERT_OWNER, owners)
     void = news.void.items()
     if has_all:  # a user without a row has no token that has not expired
-        voided = [(position, *owner, position) for owner, (position, _) in void]
+        voided = [(event.position, *owner, event.position) for owner, event in void]
         context.connection.execute_many(UPDATE_VOID_BELOW, voided)
     else:  # the event that issued a token may be among those set aside
-        bounds = [(*owner, position, to_rfc3339(expiry)) for owner, (position, expiry) in void]
+        bounds = [(*owner, event.position, to_rfc3339(event.latest_expiry)) for owner, event in void]
         context.connection.execute_many(UPSERT_OWNER, bounds)
-    expiries = [(token_id, _expiry_of(token_id, time, context)) for token_id, time in news.revoked_at.items()]
+    expiries = [(token_id, expiry_of(token_id, time, context)) for token_id, time in news.revoked_at.items()]
     revoked = [(token_id, to_rfc3339(expiry)) for token_id, expiry in expiries if expiry > expired_by]
     context.connection.execute_many(INSERT_REVOKED, revoked)
-    if has_all:
-        for table in ("identity_token_owners", "identity_revoked_tokens"):
-            context.connection.execute(f"DELETE FROM {table} WHERE expires_at <= ?", to_rfc3339(expired_by))
+    for table in ("identity_token_owners", "identity_revoked_tokens"):
+        context.connection.execute(f"DELETE FROM {table} WHERE expires_at <= ?", to_rfc3339(expired_by))
 
 
 def is_void(context: Context, token_id: str, user_id: str, kind: str, position: int) -> bool:
@@ -163,12 +166,12 @@ def consumed_watermark(context: Context) -> ConsumedWatermark | None:
 
 def _void(news: TokenNews, position: int, event: Delivered[Event], owners: list[Owner]) -> None:
     for owner in owners:
-        known = news.void.get(owner, VoidEvent(0, event.time))
+        known = news.void.get(owner, VoidEvent(0, event.time, None))
         latest_expiry = max(known.latest_expiry, event.time + MAX_TOKEN_LIFETIME)
-        news.void[owner] = VoidEvent(max(known.position, position), latest_expiry)
+        news.void[owner] = VoidEvent(max(known.position, position), latest_expiry, news.expiries.get(owner))
 
 
-def _expiry_of(token_id: str, revoked_at: datetime, context: Context) -> datetime:
+def expiry_of(token_id: str, revoked_at: datetime, context: Context) -> datetime:
     """Return when a revoked token expires: as the event that issued it says, or the latest possible instant."""
     issued = context.log.by_subject(token_id, TokenIssued)
     expiries = [event.data.expires_at for event in issued if isinstance(event.data, TokenIssued)]
