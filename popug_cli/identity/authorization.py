@@ -51,6 +51,16 @@ def authorize_part(principal: Principal, declaration: Declaration, message: Mess
         check_role(principal, declaration, message)
 
 
+def authorize_asked(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
+    """Check that another service may ask for a part on behalf of a principal, whose token must be valid here as well.
+
+    Raise ``token_revoked``, ``token_expired`` or ``forbidden``.
+    """
+    if principal.token_id:
+        _check_not_revoked(principal, context)
+    authorize_part(principal, declaration, message)
+
+
 def _check_not_revoked(principal: Principal, context: Context) -> token_store.StoredToken:
     """Return the stored token if it is valid now and names its owner's present role, and record its use; else raise."""
     stored = token_store.find(context, principal.token_id)

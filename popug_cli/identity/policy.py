@@ -12,15 +12,22 @@ from popug_cli.identity import authorization, tokens
 from popug_cli.messages.base import Declaration, Message
 from popug_cli.messages.principal import Principal
 
+Authorize = Callable[[Principal, Declaration, Message[Any], Context], None]
+
 
 class Policy(NamedTuple):
-    """The two decisions about a token: what a valid one says, and whether its owner may send a message."""
+    """The decisions about a token: what a valid one says, and what its owner may do.
+
+    ``authorize`` is for a message that the owner sends, and ``authorize_asked`` for a part that another service asks
+    for on behalf of the owner.
+    """
 
     verify: Callable[[str, Runtime], tokens.Claims]
-    authorize: Callable[[Principal, Declaration, Message[Any], Context], None]
+    authorize: Authorize
+    authorize_asked: Authorize
 
 
-STORED_TOKENS = Policy(authorization.verify, authorization.authorize)
+STORED_TOKENS = Policy(authorization.verify, authorization.authorize, authorization.authorize_asked)
 
 
 def policy_of(service: str) -> Policy:
@@ -30,8 +37,8 @@ def policy_of(service: str) -> Policy:
     from popug_cli.identity import service_authorization
 
     if service == "identity":
-        return Policy(service_authorization.verify_at_identity, authorization.authorize)
-    return Policy(service_authorization.verify, service_authorization.authorize)
+        return STORED_TOKENS._replace(verify=service_authorization.verify_at_identity)
+    return Policy(service_authorization.verify, service_authorization.authorize, service_authorization.authorize_asked)
 
 
 def verify(token: str, runtime: Runtime) -> tokens.Claims:
@@ -51,3 +58,8 @@ def authenticate(token: str, runtime: Runtime) -> Principal:
 def authorize(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
     """Check that a principal may send a message; raise the errors of ``authorization.authorize``, or ``behind``."""
     policy_of(context.service).authorize(principal, declaration, message, context)
+
+
+def authorize_asked(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
+    """Check that another service may ask for a part here on behalf of a principal; raise as ``authorize`` does."""
+    policy_of(context.service).authorize_asked(principal, declaration, message, context)

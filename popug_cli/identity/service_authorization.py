@@ -18,7 +18,7 @@ from popug_cli.identity import authorization, published_keys, token_copies, toke
 from popug_cli.identity.consumers import CONSUMER
 from popug_cli.kernel.errors import NotAuthenticated, Unavailable
 from popug_cli.messages.base import Access, Declaration, Message, Role
-from popug_cli.messages.principal import ANONYMOUS, OPERATOR, SCHEDULER, Principal
+from popug_cli.messages.principal import ANONYMOUS, OPERATOR, SCHEDULER, Principal, TokenTerms
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -58,17 +58,33 @@ def authorize(principal: Principal, declaration: Declaration, message: Message[A
     """
     if declaration.access is not Access.TOKEN:
         return
-    needs_news = declaration.command_line == SENDING_MAIL
-    if principal not in (OPERATOR, SCHEDULER):
-        if principal.token_id:
-            _check_not_void(principal, context)
+    _authorize(principal, declaration, message, context, is_part=False)
+
+
+def authorize_asked(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
+    """Check that another service may ask for a part here on behalf of a principal.
+
+    Its scope permits the whole message, and is not checked again. Raise what ``authorize`` raises.
+    """
+    _authorize(principal, declaration, message, context, is_part=True)
+
+
+def _authorize(
+    principal: Principal, declaration: Declaration, message: Message[Any], context: Context, *, is_part: bool
+) -> None:
+    is_mail = declaration.command_line == SENDING_MAIL
+    if principal in (OPERATOR, SCHEDULER):
+        if is_mail:
+            require_news(context)
+        return
+    terms = _require_not_void(principal, context) if principal.token_id else None
+    if not is_part:
         authorization.check_scope(principal, declaration)
-        allowed = authorization.check_role(principal, declaration, message)
-        if principal.terms is not None:
-            authorization.check_kind(principal.token_id, principal.terms.kind, declaration, message)
-            needs_news = needs_news or Role.WORKER not in allowed
-    if needs_news:
-        require_news(context)
+    allowed = authorization.check_role(principal, declaration, message)
+    if terms is not None:
+        authorization.check_kind(principal.token_id, terms.kind, declaration, message)
+        if is_mail or Role.WORKER not in allowed:
+            require_news(context)
 
 
 def require_news(context: Context) -> None:
@@ -111,7 +127,8 @@ def _require_position(claims: tokens.Claims) -> tokens.Claims:
     return claims
 
 
-def _check_not_void(principal: Principal, context: Context) -> None:
+def _require_not_void(principal: Principal, context: Context) -> TokenTerms:
+    """Return the terms of a token that is neither void nor expired; else raise."""
     terms = principal.terms
     if terms is None or token_copies.is_void(
         context, principal.token_id, principal.user_id, terms.kind, terms.position
@@ -119,6 +136,7 @@ def _check_not_void(principal: Principal, context: Context) -> None:
         raise authorization.revoked()
     if context.now.timestamp() >= terms.expires_at_seconds:
         raise tokens.expired()
+    return terms
 
 
 def _find_key(runtime: Runtime, position: int, kid: str) -> "Ed25519PublicKey | None":

@@ -28,6 +28,8 @@ from popug_cli.messages.identity import (
 
 IDENTITY = "identity"
 CONSUMER_NAME = "tokens"
+COPIED_TABLES = ("identity_keys", "identity_token_owners", "identity_revoked_tokens", "identity_watermark")
+"""The tables of identity that every service has."""
 KINDS = ("session", "machine")
 CLOCK_TOLERANCE = timedelta(minutes=1)  # the processes of a service have clocks of their own
 
@@ -149,7 +151,7 @@ def is_void(context: Context, token_id: str, user_id: str, kind: str, position: 
 
 def reset(context: Context) -> None:
     """Empty the copies; the consumer fills them when it begins at the start of the log."""
-    for table in ("identity_keys", "identity_token_owners", "identity_revoked_tokens", "identity_watermark"):
+    for table in COPIED_TABLES:
         context.connection.execute(f"DELETE FROM {table}")
 
 

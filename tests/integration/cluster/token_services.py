@@ -39,9 +39,12 @@ class StampingTopic:
 
 
 class TokenServices:
-    """Identity, in which people change, and tasks, which verifies their tokens; each has a clock of its own."""
+    """Identity, in which people change, and tasks, which verifies their tokens; each has a clock of its own.
 
-    def __init__(self, people: People, directory: Path) -> None:
+    Another ``service`` may take the place of tasks.
+    """
+
+    def __init__(self, people: People, directory: Path, service: str = "tasks") -> None:
         self.people = people
         self.broker_clock, self.tasks_clock = SetClock(), SetClock()
         homes = create_service_homes(people.backend, directory)
@@ -49,7 +52,7 @@ class TokenServices:
         self.identity = people
         self.identity.backend = LocalBackend(homes["identity"], clock=people.clock, randomness=people.chance)
         company.close()
-        self.tasks = self.open_tasks(homes["tasks"])
+        self.tasks = self.open_tasks(homes[service])
         self.topic = StampingTopic(self.broker_clock)
 
     def open_tasks(self, home: Any) -> LocalBackend:
