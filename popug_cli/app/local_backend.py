@@ -20,7 +20,7 @@ from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
 from popug_cli.bus.consumers import Consumer, catch_up, try_next_batch
 from popug_cli.bus.context import Context, PasswordWork, Runtime
 from popug_cli.bus.cursors import are_current, is_current, skip_unrelated
-from popug_cli.identity.authorization import authenticate, authorize
+from popug_cli.identity.policy import authenticate, authorize
 from popug_cli.identity.rules import check_new_user
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import Clock

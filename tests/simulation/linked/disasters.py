@@ -82,7 +82,7 @@ def restore(world: "LinkedWorld", operation: Operation) -> None:
         with world.services[name].runtime.writing(ANONYMOUS) as context:
             stream_store.renew_log_ids(context, log_ids, min([*lasts, own]))
         if operation.a % 2:
-            world.topics[name] = MemoryTopic()
+            world.topics[name] = MemoryTopic(world.clock)
     back_up(world, operation)
 
 

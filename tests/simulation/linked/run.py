@@ -11,6 +11,7 @@ from pathlib import Path
 
 from popug_cli.app import LocalBackend
 from popug_cli.cluster.service_homes import create_service_homes
+from popug_cli.identity.token_copies import COPIED_TABLES
 from popug_cli.kernel.home import Home
 from popug_cli.messages.services import SERVICES
 from tests.simulation import place
@@ -66,7 +67,7 @@ def _drop_foreign_tables(service: str, home: Home) -> None:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         for table in tables:
             module = table.partition("_")[0]
-            if module in SERVICES and module != service:
+            if module in SERVICES and module != service and table not in COPIED_TABLES:
                 connection.execute(f"DROP TABLE {table}")
         connection.execute("VACUUM")
 

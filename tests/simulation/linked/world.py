@@ -54,7 +54,7 @@ class LinkedWorld:
         self.chance = NamedChance(plan.seed)
         self.clock = SetClock(BEGINNING)
         self.kill = Kill()
-        self.topics = {name: MemoryTopic() for name in SERVICES}
+        self.topics = {name: MemoryTopic(self.clock) for name in SERVICES}
         self.sleeping: list[tuple[str, list[TopicRecord]]] = []
         self.trace: list[Step] = []
         self.commands = self.lives = 0
