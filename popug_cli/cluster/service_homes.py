@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from popug_cli import bootstrap
 from popug_cli.bus import stream_store
-from popug_cli.bus.consumers import are_current
 from popug_cli.bus.context import Context
+from popug_cli.bus.cursors import are_current
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.randomness import uuid7
 from popug_cli.messages.principal import OPERATOR
