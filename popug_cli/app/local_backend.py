@@ -59,7 +59,7 @@ class LocalBackend:
     the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and
     does not close it. With ``from_file``, the database is the file in the home, whatever the settings say.
     ``before_write`` is called inside the transaction of each ``write``, before it changes anything, and ``on_write``
-    with its result. ``positions`` are those that the caller has seen, which a replica must show. If the home is that of
+    with its result. ``positions`` are those that the caller has seen, which an answer must show. If the home is that of
     a service of a cluster, ``ask_service`` asks another service for its part of an answer.
     """
 
@@ -189,7 +189,7 @@ class LocalBackend:
         part was committed, raise ``in_doubt``. If an interrupt does, raise a ``KeyboardInterrupt`` that says so.
         """
         self._has_changed = False
-        self.reads.shown = {}
+        self.reads.begin()
         self._accepts_invalid_settings = isinstance(message, WORK_WITH_INVALID_SETTINGS)
         self._warns_of_settings = self._warns_of_settings and not isinstance(message, WARN_OF_SETTINGS_THEMSELVES)
         if "runtime" in vars(self) and not self._accepts_invalid_settings:
@@ -218,7 +218,7 @@ class LocalBackend:
 
     def querying(self, principal: Principal) -> AbstractContextManager[Context]:
         """Return a context manager for a query: a snapshot of a replica, if there is one, that is new enough."""
-        return self.reads.querying(self.runtime, principal, self.warn)
+        return self.reads.querying(self, principal)
 
     def catch_up(
         self, *, include_not_due: bool = False, completely: bool = False, refuse_behind: bool = False
@@ -262,6 +262,7 @@ class LocalBackend:
         and records of finished work (mails sent, summaries queued) may use ``Runtime.writing``.
         """
         declaration = DECLARATIONS[type(message)]
+        self.reads.before_command(self, message, principal)
         with self._coordinator.command():
             result = self.rerun(partial(self._write, declaration, message, principal, handle))
         self.reads.show_newest(self.runtime)
@@ -291,6 +292,7 @@ class LocalBackend:
                     self._was_caught_up = are_current(context, self.consumers)
                     result = handle(context)
                     self.on_write(context, result)
+                    self.reads.note_write(context)
                     skip_unrelated(context, self.consumers)
                     return result
             assert consumer is not None

@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 from popug_cli.bus import stream_store
 from popug_cli.bus.consumers import Consumer
-from popug_cli.bus.context import LOG_ID_DIGITS, Context
+from popug_cli.bus.context import Context, digits_of
+from popug_cli.bus.cursors import cursor_positions
+from popug_cli.bus.log import type_condition
 from popug_cli.bus.parked_events import BLOCKING_STATES
 from popug_cli.bus.streams import StreamState
 from popug_cli.kernel.positions import Position, Positions
@@ -32,7 +34,7 @@ It has no circle: from billing, tasks receives prices only, which cause nothing 
 # In the order of the log, so that neither database reads more than the events after the cursor.
 SELECT_FIRST_PENDING = (
     "SELECT origin_position FROM bus_received JOIN bus_log USING (sequence)"
-    " WHERE bus_received.sequence > ? AND origin = ? AND type IN ({types}) ORDER BY bus_received.sequence LIMIT 1"
+    " WHERE bus_received.sequence > ? AND origin = ? AND {of_type} ORDER BY bus_received.sequence LIMIT 1"
 )
 SELECT_SET_ASIDE = (
     "SELECT parked.id, parked.consumer FROM bus_set_aside parked JOIN bus_received USING (sequence)"
@@ -58,7 +60,7 @@ class ReceivedLog(NamedTuple):
     includes: Mapping[str, int]
 
 
-class SetAside(NamedTuple):
+class MissingEvent(NamedTuple):
     """An event that a consumer has set aside, so that its effects are missing; ``id`` is that of the dead letter."""
 
     id: int
@@ -91,7 +93,9 @@ def covered_positions(service: str, logs: Mapping[str, ReceivedLog]) -> dict[str
     for origin, via in COVERAGE.get(service, {}).items():
         if origin in logs:
             consumed = logs[origin].consumed
-            covered[origin] = min(consumed, logs[via].includes.get(origin, 0)) if via in logs else consumed
+            if via is not None and via in logs:
+                consumed = min(consumed, logs[via].includes.get(origin, 0))
+            covered[origin] = consumed
     return covered
 
 
@@ -113,27 +117,21 @@ def shown_positions(logs: Mapping[str, ReceivedLog]) -> dict[str, Position]:
     return {origin: Position(log.shown, digits_of(log.log_id)) for origin, log in logs.items() if log.shown}
 
 
-def digits_of(log_id: str) -> str:
-    """Return the digits of a log's id that distinguish it from others: the last ones, since the first are the time."""
-    return log_id[-LOG_ID_DIGITS:]
-
-
 def received_logs(context: Context, service: str, consumers: Sequence[Consumer]) -> dict[str, ReceivedLog]:
     """Return how far the ``consumers`` of a service are with each log that it covers, as the context's snapshot shows.
 
     Raise ``InvalidStoredValue`` if a stream is damaged.
     """
-    connection = context.connection
-    received = set(connection.column("SELECT origin FROM bus_streams"))
-    cursors: dict[str, int] = dict(connection.select("SELECT consumer, position FROM bus_cursors"))
+    received = set(context.connection.column("SELECT origin FROM bus_streams"))
+    cursors = cursor_positions(context)
     logs = {}
     for origin in received.intersection(COVERAGE.get(service, {})):
         pending = [
-            _first_pending(context, origin, types, cursors.get(consumer.name, 0))
+            _first_pending(context, origin, consumer, cursors.get(consumer.name, 0))
             for consumer in consumers
-            if (types := [type_ for type_ in consumer.types if type_.startswith(f"popug.{origin}.")])
+            if any(prefix.startswith(f"popug.{origin}.") for prefix in consumer.prefixes)
         ]
-        logs[origin] = received_log(stream_store.load(connection, origin).state, pending)
+        logs[origin] = received_log(stream_store.load(context.connection, origin).state, pending)
     return logs
 
 
@@ -142,10 +140,10 @@ def includes_of(context: Context, service: str, consumers: Sequence[Consumer]) -
     return covered_positions(service, received_logs(context, service, consumers))
 
 
-def set_aside_of(context: Context, logs: Mapping[str, ReceivedLog], seen: Positions) -> list[SetAside]:
+def missing_events(context: Context, logs: Mapping[str, ReceivedLog], seen: Positions) -> list[MissingEvent]:
     """Return the events up to the ``seen`` positions that a consumer has set aside."""
     return [
-        SetAside(*row)
+        MissingEvent(*row)
         for origin, (number, log_id) in seen.items()
         if origin in logs and log_id == digits_of(logs[origin].log_id)
         for row in context.connection.select(SELECT_SET_ASIDE, origin, number)
@@ -157,7 +155,7 @@ def last_own_position(context: Context, after: int) -> int:
     return context.connection.scalar(SELECT_LAST_OWN, after) or after
 
 
-def _first_pending(context: Context, origin: str, types: Sequence[str], cursor: int) -> int | None:
-    statement = SELECT_FIRST_PENDING.format(types=",".join("?" * len(types)))
-    position: int | None = context.connection.scalar(statement, cursor, origin, *types)
+def _first_pending(context: Context, origin: str, consumer: Consumer, cursor: int) -> int | None:
+    statement = SELECT_FIRST_PENDING.format(of_type=type_condition(consumer.types, consumer.prefixes))
+    position: int | None = context.connection.scalar(statement, cursor, origin, *consumer.types, *consumer.prefixes)
     return position

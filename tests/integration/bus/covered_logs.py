@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from popug_cli.bus import coverage, relay, streams
+from popug_cli.bus.context import digits_of
 from popug_cli.bus.records import EventRecord, TopicRecord, parse_record
 from popug_cli.bus.relay import Claim, OwnEvent
 from popug_cli.bus.streams import StreamState
@@ -141,7 +142,7 @@ class CoveredLogs:
         service = self.services[PUBLISHERS[first % len(PUBLISHERS)]]
         event = self._publish(service, second % 4)
         self.callers = [*self.callers[-MAX_CALLERS:], Caller()]
-        self.callers[-1].see([event], {service.name: Position(event.position, coverage.digits_of(service.log_id))})
+        self.callers[-1].see([event], {service.name: Position(event.position, digits_of(service.log_id))})
 
     def query(self, first: int, second: int) -> None:
         """Ask a service for each caller; a covered answer must show what that one has seen. One of them gets it."""
@@ -153,7 +154,7 @@ class CoveredLogs:
                 self._check_shown_to(caller, service)
         if self.callers:
             positions = self.program.shown_positions(logs)
-            own = Position(len(service.log), coverage.digits_of(service.log_id))
+            own = Position(len(service.log), digits_of(service.log_id))
             self.callers[second % len(self.callers)].see(service.shows(), {**positions, service.name: own})
 
     def relay(self, first: int, second: int) -> None:
