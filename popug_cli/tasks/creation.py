@@ -32,21 +32,26 @@ class PlannedTask:
         return (self.number, self.task_id, *values, creator_id, self.assignee_id, created_at)
 
 
-def draw_for_new_tasks(context: Context) -> DrawWithCandidates:
-    """Return a draw for new tasks. Raise ``nobody_assignable``."""
-    draw = new_draw("new_tasks", str(_next_number(context)), context)
+def next_number(context: Context) -> int:
+    """Return the number of the next task."""
+    return (context.connection.scalar("SELECT max(number) FROM tasks_tasks") or 0) + 1
+
+
+def draw_for_new_tasks(first_number: int, context: Context) -> DrawWithCandidates:
+    """Return a draw for new tasks, of which the first has the number. Raise ``nobody_assignable``."""
+    draw = new_draw("new_tasks", str(first_number), context)
     if not draw.candidates:
         raise errors.nobody_assignable()
     return draw
 
 
-def create(titles: Iterable[ParsedTitle], draw: DrawWithCandidates, context: Context) -> range:
+def create(titles: Iterable[ParsedTitle], first_number: int, draw: DrawWithCandidates, context: Context) -> range:
     """Create a task with a drawn assignee for each title, and return the numbers of the tasks.
 
+    ``first_number`` is that of ``next_number``.
     All of them are in memory at once, so a caller passes at most ``TASKS_AT_ONCE`` titles.
     """
     assert context.principal.user_id, "only a user creates tasks"
-    first_number = _next_number(context)
     planned = [
         _plan(number, parsed_title, draw, context) for number, parsed_title in enumerate(titles, start=first_number)
     ]
@@ -54,10 +59,6 @@ def create(titles: Iterable[ParsedTitle], draw: DrawWithCandidates, context: Con
     _publish(planned, draw, context)
     count_draws((task.assignee_id for task in planned), draw, context)
     return range(first_number, first_number + len(planned))
-
-
-def _next_number(context: Context) -> int:
-    return (context.connection.scalar("SELECT max(number) FROM tasks_tasks") or 0) + 1
 
 
 def _plan(number: int, parsed_title: ParsedTitle, draw: DrawWithCandidates, context: Context) -> PlannedTask:
