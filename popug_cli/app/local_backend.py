@@ -17,8 +17,9 @@ from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
 from popug_cli.app.replica_reads import Reads
 from popug_cli.bus.catch_up import CatchUpProgress, CatchUpResult, catch_up
-from popug_cli.bus.consumers import Consumer, are_current, is_current, skip_unrelated, try_next_batch
+from popug_cli.bus.consumers import Consumer, try_next_batch
 from popug_cli.bus.context import Context, PasswordWork, Runtime
+from popug_cli.bus.cursors import are_current, is_current, skip_unrelated
 from popug_cli.identity.authorization import authenticate, authorize
 from popug_cli.identity.rules import check_new_user
 from popug_cli.kernel.calendar import Calendar
@@ -219,11 +220,13 @@ class LocalBackend:
         """Return a context manager for a query: a snapshot of a replica, if there is one, that is new enough."""
         return self.reads.querying(self.runtime, principal, self.warn)
 
-    def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:
+    def catch_up(
+        self, *, include_not_due: bool = False, completely: bool = False, refuse_behind: bool = False
+    ) -> CatchUpResult:
         """Run the consumers and return the result; warn of failures, environment errors and unfinished work.
 
         The work ends after ``bus.catch_up_seconds`` unless ``completely`` is true. Between such periods, other threads
-        may begin commands.
+        may begin commands. With ``refuse_behind``, raise ``behind`` if a consumer stopped at an unknown version.
         """
         with CatchUpProgress(self.runtime.progress) as progress:
             run_consumers = partial(catch_up, self.runtime, self.consumers, progress=progress)
@@ -235,6 +238,8 @@ class LocalBackend:
             while completely and not result.complete and not result.errors:
                 sleep(YIELD_SECONDS)
                 result.add(self.rerun(lambda: self._coordinator.catch_up(run_consumers, force=True)))
+        if refuse_behind:
+            result.refuse_if_behind()
         for consumer, failures in result.failures.items():
             self._warn_of_failures(consumer, failures)
         for error in result.errors:

@@ -2,18 +2,23 @@
 
 from datetime import timedelta
 
+from popug_cli.analytics.consumers import CONSUMER as ANALYTICS
 from popug_cli.billing.at_stake import amount_at_stake_cents
+from popug_cli.billing.consumers import CONSUMER as BILLING
 from popug_cli.billing.days import open_days
 from popug_cli.billing.rules import MAX_UNCONFIRMED_DAYS
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import list_parked_events
+from popug_cli.bus.status import unknown_version_problems
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import counted
+from popug_cli.mail.consumers import CONSUMER as MAIL
 from popug_cli.mail.outbox import count_failed, count_unsent, stuck_error
 from popug_cli.mail.setting_checks import check_sender
 from popug_cli.messages.company import Check
 from popug_cli.storage.heartbeat import SCHEDULER, last_recorded
+from popug_cli.tasks.consumers import CONSUMER as TASKS
 
 MAX_SCHEDULER_SILENCE = timedelta(days=1)
 MAX_MAIL_DELAY = timedelta(hours=2)
@@ -88,6 +93,14 @@ def parked_events(context: Context) -> Check:
     cents = sum(amount_at_stake_cents(parked, context) for parked in list_parked_events(context))
     at_stake = f", {format_cents(cents)} at stake" if cents else ""
     return Check("parked_events", True, f"{detail}{at_stake}; see `popug events dead`", attention=True)
+
+
+def unknown_versions(context: Context) -> Check:
+    """Report the consumers that stop at an event of a version that only a newer program knows."""
+    sentences = [*unknown_version_problems(context, (ANALYTICS, BILLING, MAIL, TASKS))]
+    if not sentences:
+        return Check("unknown_versions", True, "no consumer stops at an event of an unknown version")
+    return Check("unknown_versions", True, " ".join(sentences), attention=True)
 
 
 def dead_hook_letters(context: Context) -> Check:

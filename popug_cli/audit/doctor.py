@@ -19,6 +19,7 @@ from popug_cli.audit.attention_checks import (
     overdue_days,
     parked_events,
     scheduler,
+    unknown_versions,
     unsent_mail,
 )
 from popug_cli.audit.chain_check import chain, event_types, is_part_of_history
@@ -37,6 +38,13 @@ from popug_cli.audit.log_pass import StartCheck, run_log_checks
 from popug_cli.audit.parallel import CheckFunction, parallel_checks
 from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result, health_of
 from popug_cli.audit.sql_invariants import INVARIANTS, Invariant
+from popug_cli.audit.stream_checks import (
+    is_service,
+    received_events_match_log,
+    stream_gaps,
+    stream_histories,
+    streams_match_log,
+)
 from popug_cli.audit.summaries import read_from_summaries
 from popug_cli.bus.context import Context
 from popug_cli.bus.hash_chain import GENESIS_HASH
@@ -98,12 +106,14 @@ def examine(context: Context, *, is_file_checked: bool = False) -> Health:
     Raise ``Unavailable`` if the machine, and not the company's data, prevents a check.
     """
     other_checks: list[AnyCheck] = [
+        *(_service_checks() if is_service(context) else ()),
         NamedCheck("schema", _schema),
         NamedCheck("users_match_events", users_match_events),
         NamedCheck("tokens_match_events", tokens_match_events),
         NamedCheck("no_event_skipped", no_event_skipped, RunIn.EITHER),
         NamedLogCheck("read_models_match_replay", read_models),
         NamedCheck("parked_events", parked_events),
+        NamedCheck("unknown_versions", unknown_versions),
         NamedCheck("unlinked_events", _unlinked_events),
         NamedCheck("overdue_days", overdue_days),
         NamedCheck("scheduler", scheduler),
@@ -127,6 +137,16 @@ def prove(context: Context, head: str | None = None) -> LedgerProof:
     return LedgerProof(
         ok=violations is None, head=_head(context), entries=_count_entries(context), first_wrong=violations
     )
+
+
+def _service_checks() -> list[AnyCheck]:
+    """Return the checks of a service's streams and of its relay."""
+    return [
+        NamedCheck("streams_match_log", streams_match_log),
+        NamedLogCheck("received_events_match_log", received_events_match_log),
+        NamedCheck("stream_gaps", stream_gaps),
+        NamedCheck("stream_histories", stream_histories),
+    ]
 
 
 def _proof_checks() -> list[AnyCheck]:

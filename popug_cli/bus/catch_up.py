@@ -9,14 +9,13 @@ from typing import Self
 from popug_cli.bus import parked_events
 from popug_cli.bus.consumers import (
     END_OF_TIME,
-    MIN_SKIPPED_EVENTS,
     Consumer,
-    cursor_positions,
     may_be_repeated,
     process_next_batch,
     retry_due,
 )
 from popug_cli.bus.context import Context, Runtime
+from popug_cli.bus.cursors import MIN_SKIPPED_EVENTS, cursor_positions
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.progress import Progress
@@ -45,6 +44,12 @@ class CatchUpResult:
             self.failures[consumer] = self.failures.get(consumer, 0) + failures
         self.errors += later.errors
         self.complete = later.complete
+
+    def refuse_if_behind(self) -> None:
+        """Raise the error ``behind`` of a consumer that stopped at an event which only a newer program knows."""
+        for error in self.errors:
+            if error.code == "behind":
+                raise error
 
 
 class CatchUpProgress:
@@ -163,5 +168,7 @@ def _has_work(
     ``window`` has the position and type of the next events after the slowest cursor: all, unless ``is_full``.
     """
     if is_full:
-        return context.position - position >= MIN_SKIPPED_EVENTS or bool(context.log.after(position, consumer.types, 1))
-    return any(sequence > position and type_ in consumer.types for sequence, type_ in window)
+        return context.position - position >= MIN_SKIPPED_EVENTS or bool(
+            context.log.after(position, consumer.types, 1, prefixes=consumer.prefixes)
+        )
+    return any(sequence > position and consumer.subscribes_to(type_) for sequence, type_ in window)

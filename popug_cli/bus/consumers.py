@@ -7,10 +7,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from string import digits
 from typing import NamedTuple
 
 from popug_cli.bus import inbox, parked_events
 from popug_cli.bus.context import Context, Runtime
+from popug_cli.bus.cursors import (
+    UnknownVersion,
+    advance,
+    is_unknown_version,
+    skip_unrelated,
+    up_to_unknown_version,
+)
 from popug_cli.bus.log import StoredEvent
 from popug_cli.bus.retry import PermanentFailure
 from popug_cli.kernel.errors import PopugError
@@ -21,7 +29,6 @@ from popug_cli.messages.upcasters import versions
 from popug_cli.storage.errors import TransactionLost, environment_error
 
 BATCH_EVENTS = 10_000
-MIN_SKIPPED_EVENTS = 100
 SUBJECTS_PER_TRANSACTION = 100
 END_OF_TIME = "9999"  # later in text order than the RFC 3339 texts of earlier years
 
@@ -58,7 +65,8 @@ class Consumer:
     ``consume`` receives one or more events of the subscribed kinds, in log order, inside a transaction. ``give_up``
     receives an event that ``consume`` failed on and the error as text; it may publish another event instead and return
     True, and the event is then done. ``max_batch`` limits the events of one call: small enough for the CPU cache, large
-    enough for set-based SQL to pay off. ``types`` has the type names of the subscribed kinds, in all their versions.
+    enough for set-based SQL to pay off. A consumer subscribes to names of events, whatever the version: ``types`` has
+    the type names in all versions that this program knows, ``prefixes`` those without the number of the version.
     """
 
     name: str
@@ -67,10 +75,16 @@ class Consumer:
     give_up: GiveUp = default_give_up
     max_batch: int = 2_000
     types: tuple[str, ...] = field(init=False)
+    prefixes: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         types = tuple(version.TYPE for kind in self.subscribes for version in versions(kind))
         object.__setattr__(self, "types", types)
+        object.__setattr__(self, "prefixes", tuple(kind.TYPE.rstrip(digits) for kind in self.subscribes))
+
+    def subscribes_to(self, type_: str) -> bool:
+        """Return whether it consumes events of a type, in a version that this program knows or in another one."""
+        return type_ in self.types or is_unknown_version(self, type_)
 
 
 def may_be_repeated(error: PopugError) -> bool:
@@ -78,44 +92,10 @@ def may_be_repeated(error: PopugError) -> bool:
     return isinstance(error, TransactionLost) or error.code == "in_doubt"
 
 
-def cursor_positions(context: Context) -> dict[str, int]:
-    """Return the positions of the cursors by consumer, without consumers that have done nothing yet."""
-    return dict(context.connection.select("SELECT consumer, position FROM bus_cursors"))
-
-
-def are_current(context: Context, consumers: Sequence[Consumer]) -> bool:
-    """Return whether ``is_current`` is true of each consumer."""
-    positions = cursor_positions(context)
-    window = context.log.types_after(min(positions.get(c.name, 0) for c in consumers), MIN_SKIPPED_EVENTS)
-    if len(window) == MIN_SKIPPED_EVENTS:
-        return all(is_current(context, consumer) for consumer in consumers)
-    return not any(
-        sequence > positions.get(c.name, 0) and type_ in c.types for sequence, type_ in window for c in consumers
-    )
-
-
-def is_current(context: Context, consumer: Consumer) -> bool:
-    """Return whether the consumer has processed, parked or dropped all its events up to the context's position."""
-    return not context.log.contains(
-        consumer.types, after=_cursor_position(context, consumer.name), up_to=context.position
-    )
-
-
-def skip_unrelated(context: Context, consumers: Sequence[Consumer]) -> None:
-    """Advance the cursors of up-to-date consumers past this transaction's events, if none concerns them.
-
-    With fewer than ``MIN_SKIPPED_EVENTS`` events, do nothing: the consumers scan so few events quickly.
-    """
-    if context.events.last_position - context.position < MIN_SKIPPED_EVENTS:
-        return
-    for consumer in consumers:
-        if not context.events.may_have_published(consumer.types) and is_current(context, consumer):
-            cursor = _cursor_position(context, consumer.name)
-            _advance(context, consumer.name, cursor, context.events.last_position)
-
-
 def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer] = ()) -> Turn:
     """Process the consumer's next batch in one transaction.
+
+    The batch ends before an event of an unknown version; raise ``UnknownVersion`` if nothing comes before it.
 
     The first attempt uses no savepoint: SQLite copies every page that a savepoint may have to restore. If an event
     fails, that transaction is rolled back, and another one isolates the event with savepoints. The cursors of
@@ -137,10 +117,15 @@ def _process_next_batch(
         reached, failures, left = cursor, 0, BATCH_EVENTS
         while left:
             limit = min(left, consumer.max_batch)
-            rows = context.log.after(reached, consumer.types, limit)
+            rows = context.log.after(reached, consumer.types, limit, prefixes=consumer.prefixes)
             reached, left = (rows[-1][0], left - limit) if len(rows) == limit else (context.position, 0)
-            failures += _process(consumer, rows, context.at_position(reached), process, is_all_new=is_all_new)
-        _advance(context, consumer.name, cursor, reached)
+            known, unknown = up_to_unknown_version(consumer, rows)
+            if unknown is not None:
+                reached, left = unknown[0] - 1, 0
+                if reached == cursor:
+                    raise UnknownVersion(consumer.name, *unknown[:2])
+            failures += _process(consumer, known, context.at_position(reached), process, is_all_new=is_all_new)
+        advance(context, consumer.name, cursor, reached)
         skip_unrelated(context, all_consumers)
         return Turn(failures, reached == context.position, context.events.types)
 
@@ -160,16 +145,22 @@ def retry_due(runtime: Runtime, consumer: Consumer, due_by: str, deadline: float
 
     Each success is followed by the events that wait behind it, in order. One transaction retries
     ``SUBJECTS_PER_TRANSACTION`` subjects; after ``deadline``, a monotonic time, no further one begins.
+    At the end, raise ``UnknownVersion`` if a parked event has a version that this program does not know.
     """
     with runtime.reading(ANONYMOUS) as context:
         subjects = parked_events.due_subjects(context, consumer.name, due_by)
-    failures = 0
+    failures, unknown = 0, None
     for start in range(0, len(subjects), SUBJECTS_PER_TRANSACTION):
         with runtime.writing(ANONYMOUS) as context:
             for subject in subjects[start : start + SUBJECTS_PER_TRANSACTION]:
-                failures += drain(consumer, subject, context)
+                try:
+                    failures += drain(consumer, subject, context)
+                except UnknownVersion as error:
+                    unknown = error
         if time.monotonic() > deadline:
             break
+    if unknown is not None:
+        raise unknown
     return failures
 
 
@@ -199,15 +190,6 @@ def drain(consumer: Consumer, subject: str, context: Context) -> int:
         parked_events.unpark(context, item)
         inbox.mark_done(context, consumer.name, item.sequence, item.sequence)
     return 0
-
-
-def mark_rebuilt(context: Context, consumer: Consumer) -> None:
-    """Record the consumer's events as processed by a rebuild, except parked and dropped ones; move its cursor.
-
-    The context's position must be the end of the log.
-    """
-    inbox.mark_done(context, consumer.name, 1, context.position)
-    _set_cursor(context, consumer.name, context.position)
 
 
 def _process(
@@ -266,15 +248,18 @@ def _process_one_by_one(consumer: Consumer, rows: Sequence[StoredEvent], blocked
 def _process_one(consumer: Consumer, sequence: int, context: Context) -> Exception | None:
     """Process one event. Return the error, or None if it succeeded or the consumer gave up the event.
 
-    Raise environment errors.
+    Raise environment errors, and ``UnknownVersion``.
     """
     event: Delivered[Event] | None = None
     try:
         with _savepoint(context):
-            event = decode(*context.log.row_at(sequence))
+            row = context.log.row_at(sequence)
+            if is_unknown_version(consumer, row[1]):
+                raise UnknownVersion(consumer.name, *row[:2])
+            event = decode(*row)
             consumer.consume([event], context)
     except Exception as error:
-        if environment_error(error, context.home.database):
+        if isinstance(error, UnknownVersion) or environment_error(error, context.home.database):
             raise
         return error if event is None else _try_to_give_up(consumer, event, error, context)
     return None
@@ -313,21 +298,3 @@ def _savepoint(context: Context) -> Iterator[None]:
 def _subject_of_row(row: StoredEvent) -> str:
     sequence, _, envelope = row
     return subject_of(sequence, envelope)
-
-
-def _cursor_position(context: Context, consumer: str) -> int:
-    return context.connection.scalar("SELECT position FROM bus_cursors WHERE consumer = :name", name=consumer) or 0
-
-
-def _advance(context: Context, consumer: str, cursor: int, position: int) -> None:
-    """Move the cursor to a position, and record that the consumer has done its events up to there, unless parked."""
-    inbox.mark_done(context, consumer, cursor + 1, position)
-    _set_cursor(context, consumer, position)
-
-
-def _set_cursor(context: Context, consumer: str, position: int) -> None:
-    statement = (
-        "INSERT INTO bus_cursors (consumer, position) VALUES (:consumer, :position)"
-        " ON CONFLICT (consumer) DO UPDATE SET position = excluded.position"
-    )
-    context.connection.execute(statement, consumer=consumer, position=position)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from string import digits
 
 import msgspec
 
@@ -27,6 +28,8 @@ FREQUENT_TYPES = (
     "popug.tasks.task_completed.v1",
 )
 IS_RARE = "frequent_type = 0"
+# The condition that a type without the number of its version is one of a list. The frequent types are known versions.
+OF_PREFIX = f"{IS_RARE} AND rtrim(type, '{digits}') IN"
 
 SELECT_NEWEST_LINK = "SELECT last_sequence, hash FROM bus_links ORDER BY last_sequence DESC LIMIT 1"
 SELECT_LINK = "SELECT last_sequence, hash FROM bus_links WHERE last_sequence = ?"
@@ -50,17 +53,31 @@ class Log:
         link_hash = self._connection.scalar("SELECT hash FROM bus_links ORDER BY last_sequence DESC LIMIT 1")
         return str(link_hash) if link_hash else None
 
-    def after(self, position: int, types: Sequence[str], limit: int) -> list[StoredEvent]:
-        """Return the next events of some types after a position, at most ``limit``, in log order."""
-        placeholders = ",".join("?" * len(types))
-        return self._rows(
-            f"sequence > ? AND type IN ({placeholders}) ORDER BY sequence LIMIT ?", (position, *types, limit)
-        )
+    def after(
+        self, position: int, types: Sequence[str], limit: int, *, prefixes: Sequence[str] = ()
+    ) -> list[StoredEvent]:
+        """Return the next events of some types after a position, at most ``limit``, in log order.
 
-    def contains(self, types: Sequence[str], *, after: int, up_to: int) -> bool:
-        """Return whether there is an event of some types after ``after`` and up to ``up_to``."""
-        where = f"sequence > ? AND sequence <= ? AND type IN ({','.join('?' * len(types))}) LIMIT 1"
-        return bool(self._rows(where, (after, up_to, *types)))
+        Those of ``prefixes`` with any number of a version belong to them.
+        """
+        where = f"sequence > ? AND {type_condition(types, prefixes)} ORDER BY sequence LIMIT ?"
+        return self._rows(where, (position, *types, *prefixes, limit))
+
+    def contains(self, types: Sequence[str], *, prefixes: Sequence[str], after: int, up_to: int) -> bool:
+        """Return whether there is an event of some types or prefixes after ``after`` and up to ``up_to``."""
+        where = f"sequence > ? AND sequence <= ? AND {type_condition(types, prefixes)} LIMIT 1"
+        return bool(self._rows(where, (after, up_to, *types, *prefixes)))
+
+    def unknown_versions_after(
+        self, position: int, types: Sequence[str], prefixes: Sequence[str]
+    ) -> list[tuple[int, str]]:
+        """Return the positions and types of the events after a position that have a prefix, but none of ``types``."""
+        statement = (
+            f"SELECT sequence, CAST(type AS BLOB) FROM bus_log WHERE sequence > ? AND {OF_PREFIX}"
+            f" ({_placeholders(prefixes)}) AND type NOT IN ({_placeholders(types)}) ORDER BY sequence"
+        )
+        rows = self._connection.select(statement, position, *prefixes, *types)
+        return [(sequence, decode_text(type_)) for sequence, type_ in rows]
 
     def types_after(self, position: int, limit: int) -> list[tuple[int, str]]:
         """Return the positions and types of the next events of any type, at most ``limit``."""
@@ -154,6 +171,16 @@ class Log:
                 continue
             if not kinds or isinstance(delivered.data, kinds):
                 yield delivered
+
+
+def type_condition(types: Sequence[str], prefixes: Sequence[str]) -> str:
+    """Return the condition that an event has one of the types, or one of the prefixes and any number of a version."""
+    known = f"type IN ({_placeholders(types)})"
+    return f"({known} OR {OF_PREFIX} ({_placeholders(prefixes)}))" if prefixes else known
+
+
+def _placeholders(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))
 
 
 def decode_text(raw: bytes | None) -> str:

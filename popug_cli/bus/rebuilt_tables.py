@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from popug_cli.bus.consumers import Consumer, mark_rebuilt
+from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
+from popug_cli.bus.cursors import mark_rebuilt
 from popug_cli.storage.port import Connection
 
 COPY_ROWS = 10_000

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
-from popug_cli.bus.log import IS_RARE, decode_text
+from popug_cli.bus.cursors import unknown_versions
+from popug_cli.bus.log import IS_RARE, decode_text, type_condition
 from popug_cli.bus.unlinked_events import BEFORE_FIRST_POSITION, first_sentences, problems_of_unlinked
 from popug_cli.kernel.text import counted
 from popug_cli.messages.base import EVENTS
@@ -39,6 +40,7 @@ def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
         problems=[
             *log_problems(context),
             *cursor_problems(context, positions),
+            *unknown_version_problems(context, consumers),
             *skipped_problems(context, consumers),
             *first_sentences(problems_of_unlinked(context)),
         ],
@@ -74,6 +76,12 @@ def cursor_problems(context: Context, positions: dict[str, int]) -> Iterator[str
     for consumer, position in positions.items():
         if position > context.position:
             yield f"The cursor of {consumer} is at {position}, beyond the end of the log at {context.position}."
+
+
+def unknown_version_problems(context: Context, consumers: Sequence[Consumer]) -> Iterator[str]:
+    """Yield a sentence for each consumer that stops at an event of a version that this program does not know."""
+    for error in unknown_versions(context, consumers):
+        yield f"{error.message} {error.hint}"
 
 
 def skipped_problems(context: Context, consumers: Sequence[Consumer]) -> Iterator[str]:
@@ -115,9 +123,9 @@ def states_of(context: Context, sequence: int) -> dict[str, str]:
 def _consumer_status(
     context: Context, consumer: Consumer, position: int, states: "Counter[tuple[str, str]]"
 ) -> ConsumerStatus:
-    placeholders = ",".join("?" * len(consumer.types))
-    statement = f"SELECT count(*) FROM bus_log WHERE sequence > ? AND type IN ({placeholders})"
-    lag = context.connection.scalar(statement, position, *consumer.types)
+    is_subscribed = type_condition(consumer.types, consumer.prefixes)
+    statement = f"SELECT count(*) FROM bus_log WHERE sequence > ? AND {is_subscribed}"
+    lag = context.connection.scalar(statement, position, *consumer.types, *consumer.prefixes)
     return ConsumerStatus(
         consumer=consumer.name,
         position=position if lag or position > context.position else context.position,

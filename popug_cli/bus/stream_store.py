@@ -6,7 +6,7 @@ Events of other services are marked in ``bus_received``. All others are the serv
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,9 +19,9 @@ from popug_cli.storage.port import Connection
 
 CHUNK_ROWS = 10_000
 CHUNK_POSITIONS = 500
-SELECT_STREAM = (
+SELECT_STREAMS = (
     "SELECT log_id, last, last_id, watermark, includes, includes_watermark, gap_since, mangled_count, other_log_count,"
-    " history_change, next_offset FROM bus_streams WHERE origin = ?"
+    " history_change, next_offset, origin FROM bus_streams"
 )
 INSERT_STREAM = (
     "INSERT INTO bus_streams (log_id, last, last_id, watermark, includes, includes_watermark, gap_since,"
@@ -48,6 +48,15 @@ class Stream(NamedTuple):
 
     state: StreamState
     next_offset: int
+
+
+class Relay(NamedTuple):
+    """The name of a service, the id of its log, and how far its relay is: see ``RelayRow``."""
+
+    service: str
+    log_id: str
+    position: int
+    claimed: int
 
 
 class _BusData(msgspec.Struct, frozen=True):
@@ -96,10 +105,38 @@ def create_service(context: Context, service: str, log_id: str, streams: Mapping
 
 def load(connection: Connection, origin: str) -> Stream:
     """Return the stream of a service; raise ``not_a_service``, or ``InvalidStoredValue`` if the stream is damaged."""
-    row = connection.select_one(SELECT_STREAM, origin)
+    row = connection.select_one(f"{SELECT_STREAMS} WHERE origin = ?", origin)
     if row is None:
         raise not_a_service(f"it receives no events of {origin}")
-    log_id, last, last_id, watermark, includes, includes_watermark, gap_since, mangled, other_log, change, offset = row
+    return _stream_of(row)
+
+
+def load_all(connection: Connection) -> dict[str, Stream]:
+    """Return all streams by origin, in the order of the names; raise ``InvalidStoredValue`` if one is damaged."""
+    return {row[-1]: _stream_of(row) for row in connection.select(f"{SELECT_STREAMS} ORDER BY origin")}
+
+
+def load_relay(connection: Connection) -> Relay | None:
+    """Return the relay of the service, or None if the database is not that of a service."""
+    row = connection.select_one("SELECT service, log_id, position, claimed FROM bus_relay")
+    return Relay(*row) if row else None
+
+
+def _stream_of(row: Sequence[Any]) -> Stream:
+    (
+        log_id,
+        last,
+        last_id,
+        watermark,
+        includes,
+        includes_watermark,
+        gap_since,
+        mangled,
+        other_log,
+        change,
+        offset,
+        origin,
+    ) = row
     try:
         state = StreamState(
             log_id=log_id,
@@ -113,7 +150,7 @@ def load(connection: Connection, origin: str) -> Stream:
             other_log_count=other_log,
             history_change=_decode_change(change) if change else None,
         )
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidStoredValue(f"the stream of {origin} is damaged: {error}") from error
     return Stream(state, offset)
 

@@ -46,7 +46,8 @@ class Today(msgspec.Struct, frozen=True):
     ``tasks`` are the most expensive of ``open_count``, ``happened`` the last of ``happened_count``. ``last_sequence``
     is the position to ask from the next time. ``waiting`` are command lines. ``mail_failed`` counts the failed
     mails; it is 0 for a sender who may not see them. ``open_business_date`` is the date that what happens now counts
-    for, and that of ``earned_today_cents``; it is later than ``business_date`` once that is closed.
+    for, and that of ``earned_today_cents``; it is later than ``business_date`` once that is closed. ``problems`` are
+    sentences on consumers that stop at an event which only a newer program knows, so that the figures lack it.
     """
 
     username: str
@@ -65,6 +66,7 @@ class Today(msgspec.Struct, frozen=True):
     last_sequence: int
     waiting: list[str]
     mail_failed: int = 0
+    problems: list[str] = []
 
 
 @declare("today", roles=EVERYONE)

@@ -142,7 +142,7 @@ def test_7_event_of_an_old_version_is_consumed(lone: Company) -> None:
     assert "not linked" in check(lone, "hash_chain")["detail"]
 
 
-@pytest.mark.parametrize("type_", ["popug.tasks.task_created.v9", "popug.weather.rain_fell.v1"])
+@pytest.mark.parametrize("type_", ["popug.tasks.tasks_shuffled.v9", "popug.weather.rain_fell.v1"])
 def test_event_of_unknown_type_is_skipped_and_counted(lone: Company, type_: str) -> None:
     append(lone, type_, "x", {"anything": 1})
     lone.add_task("ada", "Feed the cage")

@@ -42,14 +42,14 @@ BUGS = {
         (
             Change(
                 "bus/consumers.py",
-                "            failures += _process(consumer, rows, context.at_position(reached), process,"
+                "            failures += _process(consumer, known, context.at_position(reached), process,"
                 " is_all_new=is_all_new)\n"
-                "        _advance(context, consumer.name, cursor, reached)\n"
+                "        advance(context, consumer.name, cursor, reached)\n"
                 "        skip_unrelated(context, all_consumers)\n"
                 "        return Turn(failures, reached == context.position, context.events.types)\n",
-                "        _advance(context, consumer.name, cursor, reached)\n"
+                "        advance(context, consumer.name, cursor, reached)\n"
                 "    with runtime.writing(ANONYMOUS) as context:\n"
-                "        _process(consumer, rows, context.at_position(reached), process, is_all_new=is_all_new)\n"
+                "        _process(consumer, known, context.at_position(reached), process, is_all_new=is_all_new)\n"
                 "        return Turn(0, True, context.events.types)\n",
             ),
         ),

@@ -5,6 +5,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, cast
 
 from popug_cli.app.asking import CompanySnapshot
+from popug_cli.bus.status import unknown_version_problems
 from popug_cli.messages.base import ACCOUNTING, Role
 from popug_cli.messages.billing import GetBalance, GetIncome, TaskRef
 from popug_cli.messages.internal.billing import ListOwnActivities, OwnActivities, OwnActivity
@@ -48,6 +49,7 @@ def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal
             last_sequence=own.last_sequence,
             waiting=[*_suggested_commands(principal.role, page, company, balance.today, failed)],
             mail_failed=failed,
+            problems=[*unknown_version_problems(company.context, backend.consumers)],
         )
 
 

@@ -66,7 +66,7 @@ def _entries_payouts_and_mails(
 def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Event]) -> TraceLine:
     *_, envelope = context.log.row_at(event.sequence)
     stored: dict[str, Any] = document(event.sequence, envelope)
-    subscribed = [consumer.name for consumer in consumers if stored["type"] in consumer.types]
+    subscribed = [consumer.name for consumer in consumers if consumer.subscribes_to(stored["type"])]
     states = states_of(context, event.sequence)
     return TraceLine(
         sequence=event.sequence,

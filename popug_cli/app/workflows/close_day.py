@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) -> CloseReport:
     """Close every open day up to the requested one, oldest first, then queue summaries and send mail.
 
-    Raise ``future_date``, ``before_first_day``, ``no_such_day``, ``needs_yes`` or ``changed_meanwhile``. A dry run
-    closes nothing.
+    Raise ``future_date``, ``before_first_day``, ``no_such_day``, ``needs_yes`` or ``changed_meanwhile``, and ``behind``
+    if a consumer stops at an event which only a newer program knows. A dry run closes nothing.
     """
-    backend.catch_up(include_not_due=not message.dry_run, completely=True)
+    backend.catch_up(include_not_due=not message.dry_run, completely=True, refuse_behind=True)
     get_date = GetCloseDate(
         day=message.day, yesterday=message.yesterday, dry_run=message.dry_run, confirmed=message.confirmed
     )

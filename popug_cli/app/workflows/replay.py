@@ -15,6 +15,7 @@ from popug_cli.audit.rebuild import (
 from popug_cli.bootstrap import consumer_of
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
+from popug_cli.bus.cursors import unknown_versions
 from popug_cli.bus.rebuilt_tables import replace_tables
 from popug_cli.messages.bus import ReadModelsRebuilt, ReplayEvents, ReplayReport
 from popug_cli.messages.principal import Principal
@@ -26,9 +27,12 @@ READ_MODEL = "analytics"
 
 
 def replay_events(backend: "LocalBackend", message: ReplayEvents, principal: Principal) -> ReplayReport:
-    """Compare analytics with a rebuild up to its cursor, or replace it with a rebuild."""
+    """Compare analytics with a rebuild up to its cursor, or replace it with a rebuild.
+
+    Raise ``behind`` instead of replacing it if a consumer stops at an event which only a newer program knows.
+    """
     consumer = consumer_of(READ_MODEL)
-    backend.catch_up(completely=True)
+    backend.catch_up(completely=True, refuse_behind=not message.verify)
     while True:
         result = _replay(backend, message, principal, consumer)
         if result is not None:
@@ -48,6 +52,8 @@ def _replay(
                 return ReplayReport(events, differences(context, consumer, copy))
 
         def swap(live: Context) -> ReplayReport | None:
+            for error in unknown_versions(live, [consumer]):
+                raise error
             if {position for position in parked_positions(live, consumer) if position <= reached} != parked:
                 return None
             later = replay_into(live, consumer, copy, after=reached, up_to=live.position)

@@ -34,9 +34,12 @@ def show_schedule(backend: "LocalBackend", message: ShowSchedule, principal: Pri
 
 
 def run_due(backend: "LocalBackend", message: RunDue, principal: Principal) -> ScheduledRunResult:
-    """Retry events, close days, queue summaries, send mail and write the daily backup, as far as they are due."""
+    """Retry events, close days, queue summaries, send mail and write the daily backup, as far as they are due.
+
+    Raise ``behind`` before a close if a consumer stops at an event which only a newer program knows.
+    """
     _record_heartbeat(backend, principal)
-    backend.catch_up(completely=True)
+    backend.catch_up(completely=True, refuse_behind=True)
     with backend.asking(principal, is_command=True) as company:
         now = company.context.now
         up_to = last_closable_day(backend.calendar, now, message.at_minute)

@@ -10,8 +10,9 @@ import pytest
 from popug_cli.bus import catch_up as catch_up_module
 from popug_cli.bus import consumers
 from popug_cli.bus.catch_up import CatchUpResult, catch_up
-from popug_cli.bus.consumers import Consumer, Turn, is_current, mark_rebuilt, retry_due
+from popug_cli.bus.consumers import Consumer, Turn, retry_due
 from popug_cli.bus.context import Context, Runtime
+from popug_cli.bus.cursors import is_current, mark_rebuilt
 from popug_cli.bus.parked_events import describe
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import Unavailable

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.bus.consumers import MIN_SKIPPED_EVENTS, Consumer, process_next_batch, skip_unrelated
+from popug_cli.bus.consumers import Consumer, process_next_batch
 from popug_cli.bus.context import Context
+from popug_cli.bus.cursors import MIN_SKIPPED_EVENTS, skip_unrelated
 from popug_cli.bus.unlinked_events import MAX_ID_CHARACTERS, MAX_SHOWN_PROBLEMS, first_sentences, problems_of_unlinked
 from popug_cli.messages.identity import UserEmailChanged, UserRegistered
 from popug_cli.messages.principal import OPERATOR

@@ -71,7 +71,11 @@ def named(company: InProcess) -> str:
 
 ODD: dict[str, tuple[dict[str, Any] | bytes, str]] = {
     "an unknown type": (envelope("popug.tasks.task_renamed.v1"), "unknown popug.tasks.task_renamed.v1"),
-    "a newer version": (envelope("popug.tasks.task_created.v3"), "unknown popug.tasks.task_created.v3"),
+    "a newer version that no consumer needs": (
+        envelope("popug.tasks.tasks_shuffled.v3"),
+        "unknown popug.tasks.tasks_shuffled.v3",
+    ),
+    "a version that is not a number": (envelope("popug.tasks.task_created.v0"), "unknown popug.tasks.task_created.v0"),
     "no type": (envelope(type=...), "unknown none"),
     "half a surrogate pair as type": (envelope(type="\ud800"), "unknown \\xed"),
     "data of an event that nobody consumes": (envelope("popug.mail.mail_sent.v1"), "missing required field `mail_id`"),

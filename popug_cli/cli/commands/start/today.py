@@ -81,6 +81,7 @@ def _day_blocks(context: CommandContext, day: Today, *, has_looked: bool) -> Ite
         yield f"This company is in {address}."
     if day.mail_failed:
         yield f"{counted(day.mail_failed, 'mail was', 'mails were')} rejected permanently."
+    yield from day.problems
     yield ""
     yield Heading("Your open tasks, most expensive first")
     yield task_table(context, day.tasks, for_one_user=True, footer=_totals_text(day), empty="You have no open tasks.")
