@@ -154,33 +154,21 @@ def _process_next_batch(
     runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer], process: ProcessRows
 ) -> int:
     with runtime.writing(ANONYMOUS) as context:
-        failures = _process_batch(context, consumer, process)
+        cursor = cursor_position(context, consumer.name)
+        reached, failures, left = cursor, 0, BATCH_EVENTS
+        while left:
+            limit = min(left, consumer.max_batch)
+            rows = context.log.after(reached, consumer.types, limit, prefixes=consumer.prefixes)
+            reached, left = (rows[-1][0], left - limit) if len(rows) == limit else (context.position, 0)
+            known, unknown = up_to_unknown_version(consumer, rows)
+            if unknown is not None:
+                reached, left = unknown[0] - 1, 0
+                if reached == cursor:
+                    raise UnknownVersion(consumer.name, *unknown[:2])
+            failures += _process(consumer, known, context.at_position(reached), process)
+        advance(context, consumer.name, cursor, reached)
         skip_unrelated(context, all_consumers)
         return failures
-
-
-def consume_published(context: Context, consumer: Consumer) -> int:
-    """Process the next batch, with the events that this transaction has published; return how many events failed."""
-    context.events.flush()
-    position = max(context.position, context.events.last_position)
-    return _process_batch(context.at_position(position), consumer, _process_with_savepoints)
-
-
-def _process_batch(context: Context, consumer: Consumer, process: ProcessRows) -> int:
-    cursor = cursor_position(context, consumer.name)
-    reached, failures, left = cursor, 0, BATCH_EVENTS
-    while left:
-        limit = min(left, consumer.max_batch)
-        rows = context.log.after(reached, consumer.types, limit, prefixes=consumer.prefixes)
-        reached, left = (rows[-1][0], left - limit) if len(rows) == limit else (context.position, 0)
-        known, unknown = up_to_unknown_version(consumer, rows)
-        if unknown is not None:
-            reached, left = unknown[0] - 1, 0
-            if reached == cursor:
-                raise UnknownVersion(consumer.name, *unknown[:2])
-        failures += _process(consumer, known, context.at_position(reached), process)
-    advance(context, consumer.name, cursor, reached)
-    return failures
 
 
 def try_next_batch(runtime: Runtime, consumer: Consumer) -> int:

@@ -55,7 +55,7 @@ class Publisher:
         self._link_start = 0
         self._link_hasher: LinkHasher | None = None
         self._unwritten: list[bytes] = []
-        self._last_of_type: dict[str, int] = {}
+        self._types: set[str] = set()
         self._ids = monotonic_uuid7s(now, randomness)
 
     def new_id(self) -> str:
@@ -67,12 +67,9 @@ class Publisher:
         """The position of the last event that this transaction published, or -1 before the first."""
         return self._last_position
 
-    def last_of(self, types: Iterable[str]) -> int:
-        """Return the position of the last event of these types that this transaction published, or -1.
-
-        An event that was rolled back since counts too.
-        """
-        return max((self._last_of_type.get(type_, -1) for type_ in types), default=-1)
+    def may_have_published(self, types: Iterable[str]) -> bool:
+        """Return whether this transaction published an event of these types, even if rolled back since."""
+        return not self._types.isdisjoint(types)
 
     def set_actor(self, username: str) -> None:
         """Set the actor of all later events that have no cause."""
@@ -120,7 +117,7 @@ class Publisher:
         if len(encoded) > MAX_EVENT_BYTES and event.TYPE not in TYPES_WITHOUT_LIMIT:
             raise _event_too_large(event.TYPE, len(encoded))
         self._last_position = position
-        self._last_of_type[event.TYPE] = position
+        self._types.add(event.TYPE)
         self._unwritten.append(encoded)
         if len(self._unwritten) >= BUFFER_EVENTS:
             self.flush()

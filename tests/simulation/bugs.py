@@ -42,10 +42,12 @@ BUGS = {
         (
             Change(
                 "bus/consumers.py",
-                "        failures += _process(consumer, known, context.at_position(reached), process)\n"
-                "    advance(context, consumer.name, cursor, reached)\n    return failures\n",
-                "    advance(context, consumer.name, cursor, reached)\n"
-                f"{COMMIT_AMIDST}    return _process(consumer, known, context.at_position(reached), process)\n",
+                "            failures += _process(consumer, known, context.at_position(reached), process)\n"
+                "        advance(context, consumer.name, cursor, reached)\n"
+                "        skip_unrelated(context, all_consumers)\n        return failures\n",
+                "        advance(context, consumer.name, cursor, reached)\n"
+                "    with runtime.writing(ANONYMOUS) as context:\n"
+                "        return _process(consumer, known, context.at_position(reached), process)\n",
             ),
         ),
     ),
