@@ -57,8 +57,9 @@ SELECT_WRONG_CAUSES = f"""
     SELECT * FROM (
         SELECT entry.entry_id, entry.kind, CASE entry.kind
                 WHEN 'fee' THEN 'popug.tasks.task_assigned.v1' WHEN 'reward' THEN 'popug.tasks.task_completed.v1'
-                WHEN 'payout' THEN 'popug.billing.payout_made.v1' ELSE 'popug.billing.entry_posted.v1' END
-                AS expected_type,
+                WHEN 'payout' THEN CASE log.type WHEN 'popug.billing.payout_made.v1' THEN log.type
+                    ELSE 'popug.billing.payout_made.v2' END
+                ELSE 'popug.billing.entry_posted.v1' END AS expected_type,
             log.type AS cause_type, entry.occurred_at, entry.business_date,
             CASE WHEN entry.corrects IS NULL THEN json_extract(log.envelope, '$.businessdate')
                 WHEN entry.recorded_at > {TIME_OF_FIRST_END} THEN json_extract(log.envelope, '$.data.business_date') END

@@ -14,7 +14,9 @@ from popug_cli.storage.id_index import equal_ids, id_end
 
 IS_ASSIGNED = "log.type = 'popug.tasks.task_assigned.v1'"
 IS_COMPLETED = "log.type = 'popug.tasks.task_completed.v1'"
-IS_PAYOUT = f"log.type = 'popug.billing.payout_made.v1' AND {IS_RARE}"
+IS_PAYOUT_TYPE = "log.type IN ('popug.billing.payout_made.v1', 'popug.billing.payout_made.v2')"
+IS_PAYOUT = f"{IS_PAYOUT_TYPE} AND {IS_RARE}"
+PAYOUT_LINE_COUNT = "coalesce(json_extract({0}, '$.line_count'), json_array_length({0}, '$.lines'))"
 
 
 def processed_by(consumer: str) -> str:
@@ -289,6 +291,8 @@ INVARIANTS = (
             OR json_extract(mail.payload, '$.opening_balance_cents')
                 IS NOT json_extract(log.envelope, '$.data.opening_balance_cents')
             OR json_extract(mail.payload, '$.lines') IS NOT json_extract(log.envelope, '$.data.lines')
+            OR {PAYOUT_LINE_COUNT.format("mail.payload")}
+                IS NOT {PAYOUT_LINE_COUNT.format("json_extract(log.envelope, '$.data')")}
             OR json_extract(mail.payload, '$.log_head') IS NOT json_extract(log.envelope, '$.data.log_head')
             OR mail.status NOT IN ('queued', 'sending', 'sent', 'failed'))
         UNION ALL
@@ -297,7 +301,7 @@ INVARIANTS = (
         WHERE mail.kind = 'payslip' AND entry.amount_cents IS NOT mail.amount_cents
         UNION ALL
         SELECT 'payout entry ' || entry.entry_id FROM billing_entries entry LEFT JOIN bus_log log
-            ON {equal_ids("log.id", "entry.event_id")} AND log.type = 'popug.billing.payout_made.v1'
+            ON {equal_ids("log.id", "entry.event_id")} AND {IS_PAYOUT_TYPE}
         WHERE entry.kind = 'payout' AND json_extract(log.envelope, '$.data.amount_cents') IS NOT entry.amount_cents
         """,
     ),

@@ -71,7 +71,8 @@ def unknown_versions(context: Context, consumers: Sequence["Consumer"]) -> Itera
 def are_current(context: Context, consumers: Sequence["Consumer"]) -> bool:
     """Return whether ``is_current`` is true of each consumer."""
     positions = cursor_positions(context)
-    window = context.log.types_after(min(positions.get(c.name, 0) for c in consumers), MIN_SKIPPED_EVENTS)
+    slowest = min((positions.get(c.name, 0) for c in consumers), default=context.position)
+    window = context.log.types_after(slowest, MIN_SKIPPED_EVENTS)
     if len(window) == MIN_SKIPPED_EVENTS:
         return all(is_current(context, consumer) for consumer in consumers)
     return not any(

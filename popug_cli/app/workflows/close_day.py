@@ -63,8 +63,15 @@ def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal
     """Close the open days and return them, with the last day added if it was closed before.
 
     Tasks ends each day in the transaction in which billing closes it, so billing need not consume the ``day_ended``.
+    Between services, ending and closing are two steps.
     """
-    closed: list[ClosedDay] = []
+    if backend.runtime.service:
+        from popug_cli.app.workflows.close_between_services import close_ended_days
+
+        ask_tasks = partial(backend.ask_service, "tasks", principal)
+        closed = close_ended_days(backend, message, principal, up_to, ask_tasks)
+        return closed + _closed_before(backend, principal, up_to, closed)
+    closed = []
 
     def close_next(context: Context) -> ClosedDay | None:
         company = CompanySnapshot(context)
