@@ -74,6 +74,18 @@ HANDLER_MODULES: dict[type[Message[Any]], str] = {
 }
 ONE_WRITE_MODULES = {"workflows.changed_tasks"}
 
+# The services of a cluster that perform composed messages; those of the bus, the company and hooks are not among them.
+SERVICES_OF_COMPOSED: dict[type[Message[Any]], str] = {
+    AddTask: "tasks",
+    CompleteTask: "tasks",
+    CloseDay: "billing",
+    GetAnalytics: "analytics",
+    ReplayEvents: "analytics",
+    RunDue: "billing",
+    ShowSchedule: "billing",
+    VerifyLedger: "billing",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class MessageHandler:
@@ -106,6 +118,17 @@ def module_function(declaration: Declaration) -> Callable[..., Any]:
     """Return the function of the message's name in the module that performs it."""
     function: Callable[..., Any] = getattr(import_module(f"popug_cli.{declaration.handler}"), declaration.name)
     return function
+
+
+def service_of(declaration: Declaration) -> str:
+    """Return the service of a cluster that performs a message, or an empty text if each service performs it.
+
+    Each service answers the messages of the bus, the company and hooks with its own part.
+    """
+    if declaration.message in HANDLER_MODULES:
+        return SERVICES_OF_COMPOSED.get(declaration.message, "")
+    module = declaration.handler.partition(".")[0]
+    return "" if module == "bus" else module
 
 
 def _preparation_of(declaration: Declaration) -> Callable[[Any, Context], Callable[[], PasswordWork]] | None:

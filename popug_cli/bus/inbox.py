@@ -6,6 +6,7 @@ it is done, and a dropped one is never in a range.
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import StoredEvent
@@ -37,6 +38,28 @@ def start(context: Context, consumer: str) -> tuple[int, bool]:
     assert row is not None, "a query without FROM has one row"
     cursor, last_done, is_any_set_aside = row
     return cursor or 0, (last_done or 0) <= (cursor or 0) and not is_any_set_aside
+
+
+class Consumption(StrEnum):
+    """Whether a consumer has done an event, has parked or dropped it, or has still to process or receive it."""
+
+    DONE = "done"
+    SET_ASIDE = "set_aside"
+    PENDING = "pending"
+
+
+def consumption_of(context: Context, consumer: str, event_id: str) -> Consumption:
+    """Return whether a consumer has done an event, given by its id; the event may be of this transaction."""
+    context.events.flush()
+    event = context.log.by_id(event_id)
+    if event is None:
+        return Consumption.PENDING
+    place = {"consumer": consumer, "sequence": event.sequence}
+    covering = context.connection.select_one(SELECT_RANGE_BEFORE, **place)
+    if covering and covering[1] >= event.sequence:
+        return Consumption.DONE
+    is_set_aside = "SELECT 1 FROM bus_set_aside WHERE consumer = :consumer AND sequence = :sequence"
+    return Consumption.SET_ASIDE if context.connection.scalar(is_set_aside, **place) else Consumption.PENDING
 
 
 def mark_done(context: Context, consumer: str, first: int, last: int) -> None:

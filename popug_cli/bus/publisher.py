@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 import msgspec
 
@@ -93,6 +93,7 @@ class Publisher:
         cause: Delivered[Event] | None = None,
         event_id: str | None = None,
         causation_id: str | None = None,
+        business_date: date | None = None,
         password_digest: str | None = None,
     ) -> str:
         """Append an event and return its id: ``event_id``, or a new one.
@@ -120,6 +121,7 @@ class Publisher:
                 causationid=cause.id if cause else causation_id,
                 correlationid=cause.correlation_id if cause else self._correlation_id,
                 actor=cause.actor if cause else self._actor,
+                businessdate=business_date,
                 passworddigest=password_digest,
             )
         )

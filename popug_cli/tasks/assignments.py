@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import NamedTuple
 
 from popug_cli.bus.context import Context
@@ -12,7 +13,7 @@ from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import AssigneeDraw, AssignmentReason, TaskAssigned
 from popug_cli.storage.id_index import equal_ids
-from popug_cli.tasks import people
+from popug_cli.tasks import days, people
 from popug_cli.tasks.rules import draw_assignee
 
 TASKS_AT_ONCE = 10_000
@@ -48,11 +49,12 @@ class DrawWithCandidates:
 
 @dataclass(frozen=True, slots=True)
 class Reassignment:
-    """Why tasks are reassigned; ``shuffle_id`` is None unless a shuffle does it."""
+    """Why tasks are reassigned, and the date that it counts for; ``shuffle_id`` is None unless a shuffle does it."""
 
     progress_label: str
     reason: AssignmentReason
     cause: Delivered[Event]
+    business_date: date
     shuffle_id: str | None = None
 
 
@@ -130,6 +132,7 @@ def reassign(
                     draw=draw.parameters,
                 ),
                 cause=reassignment.cause,
+                business_date=reassignment.business_date,
             )
         context.connection.insert_many(UPDATE_ASSIGNEE, assignees)
         count_draws((assignee_id for assignee_id, _ in assignees), draw, context)
@@ -142,7 +145,8 @@ def reassign_unassignable(cause: Delivered[Event], context: Context) -> None:
     task_count = int(context.connection.scalar(f"SELECT count(*) {_FROM_UNASSIGNABLE_OPEN_TASKS}"))
     draw = new_draw("reassignment", cause.id, context)
     if task_count and draw.candidates:
-        reassignment = Reassignment("Reassigning", AssignmentReason.ASSIGNEE_LEFT, cause)
+        business_date = days.business_date(context)
+        reassignment = Reassignment("Reassigning", AssignmentReason.ASSIGNEE_LEFT, cause, business_date)
         reassign(_unassignable_open_tasks(context), task_count, draw, reassignment, context)
 
 

@@ -134,8 +134,8 @@ BUGS = {
         (
             Change(
                 "billing/days.py",
-                "        return business_date(context.calendar.date_of(instant), first)\n",
-                "        return context.calendar.date_of(instant)\n",
+                "        return business_date(event.business_date or date_of(event.time), first)\n",
+                "        return event.business_date or date_of(event.time)\n",
             ),
         ),
     ),

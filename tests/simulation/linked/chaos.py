@@ -1,0 +1,82 @@
+"""What happens to records between the services: relays and replicators that die, sleep, or run twice."""
+
+from typing import TYPE_CHECKING
+
+from popug_cli.bus import relay as relays
+from popug_cli.bus import replicator
+from popug_cli.bus.coverage import includes_of
+from popug_cli.bus.records import TopicRecord
+from popug_cli.bus.relay import Claim
+from popug_cli.cluster import links
+from popug_cli.messages.principal import ANONYMOUS
+from popug_cli.messages.services import SERVICES
+
+if TYPE_CHECKING:
+    from tests.simulation.linked.world import LinkedWorld
+
+LIMITS = (1, 2, 3, 7, 50, 5_000)
+ORIGINS = tuple(SERVICES)
+STREAMS = tuple((service, origin) for service, parts in SERVICES.items() for origin in parts.subscriptions)
+
+
+def includes(world: "LinkedWorld", origin: str) -> links.Includes:
+    """Return what a relay says that its service has consumed."""
+    return lambda context: includes_of(context, origin, world.services[origin].consumers)
+
+
+def relay(world: "LinkedWorld", origin: str, limit: int = 5_000) -> None:
+    """Let the relay of a service send what its topic lacks, until no kill interrupts it."""
+    world.until_done(
+        lambda: links.relay_once(
+            world.services[origin].runtime, world.topics[origin], includes(world, origin), limit=limit
+        )
+    )
+
+
+def claim(world: "LinkedWorld", origin: str, limit: int) -> Claim:
+    """Return what a relay of a service reads now."""
+
+    def read() -> Claim:
+        with world.services[origin].runtime.writing(ANONYMOUS) as context:
+            return relays.claim(context, includes(world, origin)(context), limit)
+
+    claimed: Claim = world.until_done(read)
+    return claimed
+
+
+def advance(world: "LinkedWorld", origin: str, sent: Claim) -> None:
+    """Let a relay store what it has sent."""
+
+    def store() -> None:
+        with world.services[origin].runtime.writing(ANONYMOUS) as context:
+            relays.advance(context, sent)
+
+    world.until_done(store)
+
+
+def republish(world: "LinkedWorld", origin: str, after: int) -> None:
+    """Let the relay send everything after a position again."""
+
+    def store() -> None:
+        with world.services[origin].runtime.writing(ANONYMOUS) as context:
+            links.republish(context, after)
+
+    world.until_done(store)
+
+
+def replicate(world: "LinkedWorld", service: str, origin: str, limit: int = 5_000) -> None:
+    """Let a service take records of another one's topic, until no kill interrupts it."""
+    world.until_done(
+        lambda: links.replicate_once(world.services[service].runtime, origin, world.topics[origin], limit=limit)
+    )
+
+
+def take(world: "LinkedWorld", service: str, origin: str, records: list[tuple[int, TopicRecord]]) -> None:
+    """Let a service take records that it has read some time ago."""
+    names = SERVICES[service].subscriptions[origin]
+
+    def store() -> None:
+        with world.services[service].runtime.writing(ANONYMOUS) as context:
+            replicator.take(context, origin, records, names)
+
+    world.until_done(store)
