@@ -120,6 +120,17 @@ def module_function(declaration: Declaration) -> Callable[..., Any]:
     return function
 
 
+def service_function(declaration: Declaration) -> Callable[..., Any] | None:
+    """Return the function that performs a part only if another service asks for it, or None.
+
+    It takes ``(backend, message, principal)``, and ``wait_for_identity``, which returns when all that identity has
+    acknowledged is consumed.
+    """
+    module = import_module(f"popug_cli.{declaration.handler}")
+    function: Callable[..., Any] | None = getattr(module, f"{declaration.name}_of_service", None)
+    return function
+
+
 def service_of(declaration: Declaration) -> str:
     """Return the service of a cluster that performs a message, or an empty text if each service performs it.
 
