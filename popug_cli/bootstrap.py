@@ -22,7 +22,10 @@ from popug_cli.storage.sqlite import SqliteDatabase
 
 # In this order one pass processes most events: billing publishes prices for tasks, and payouts for mail.
 CONSUMING_MODULES: tuple[str, ...] = ("billing", "tasks", "analytics", "mail")
-SELECT_HOME = "SELECT home_id, time_zone, (SELECT service FROM bus_relay) AS service FROM storage_home"
+SELECT_HOME = (
+    "SELECT home_id, time_zone, (SELECT service FROM bus_relay) AS service,"
+    " (SELECT log_id FROM bus_relay) AS service_log_id FROM storage_home"
+)
 
 
 def open_runtime(
@@ -71,6 +74,7 @@ def open_runtime(
         draws=RandomDraws(randomness),
         progress=progress,
         service=row["service"] or "",
+        service_log_id=row["service_log_id"] or "",
     )
     if database.is_shared and runtime.service in published_keys.SIGNING_SERVICES:
         published_keys.ensure_own_key(runtime)

@@ -16,8 +16,8 @@ from popug_cli.app.asking import AskService, CompanySnapshot, no_other_service, 
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
 from popug_cli.app.replica_reads import Reads
-from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
-from popug_cli.bus.consumers import Consumer, catch_up, try_next_batch
+from popug_cli.bus.catch_up import CatchUpProgress, CatchUpResult, catch_up
+from popug_cli.bus.consumers import Consumer, try_next_batch
 from popug_cli.bus.context import Context, PasswordWork, Runtime
 from popug_cli.bus.cursors import are_current, is_current, skip_unrelated
 from popug_cli.identity.policy import authenticate, authorize
@@ -59,7 +59,7 @@ class LocalBackend:
     the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and
     does not close it. With ``from_file``, the database is the file in the home, whatever the settings say.
     ``before_write`` is called inside the transaction of each ``write``, before it changes anything, and ``on_write``
-    with its result. ``positions`` are those that the caller has seen, which a replica must show. If the home is that of
+    with its result. ``positions`` are those that the caller has seen, which an answer must show. If the home is that of
     a service of a cluster, ``ask_service`` asks another service for its part of an answer.
     """
 
@@ -88,7 +88,7 @@ class LocalBackend:
         self.before_write: Callable[[Context], None] = lambda context: None
         self.on_write: OnWrite = lambda context, result: None
         self.progress = progress
-        self._while_waiting = while_waiting
+        self.while_waiting = while_waiting
         self._clock = clock
         self._randomness = randomness
         self.ask_service = ask_service
@@ -117,7 +117,7 @@ class LocalBackend:
             clock=self._clock,
             randomness=self._randomness,
             progress=self.progress,
-            while_waiting=self._while_waiting,
+            while_waiting=self.while_waiting,
             accept_invalid_settings=self._accepts_invalid_settings,
             from_file=self._from_file,
             warn=self.warn,
@@ -162,10 +162,7 @@ class LocalBackend:
         return bootstrap.consumers(self.runtime.service)
 
     def perform(self, message: Message[Answer], token: str | None = None, *, actor: Principal = OPERATOR) -> Answer:
-        """Perform a message for the holder of `token`, and return its answer; raise a ``PopugError`` for a refusal.
-
-        ``actor`` is the principal of a message that needs no token because only the operator can send it.
-        """
+        """Perform a message for the holder of `token`, or for ``actor`` if only the operator can send it."""
         return self.perform_as(self.authenticate(message, token, actor), message)
 
     def authorize(self, message: Message[Any], token: str | None, *, actor: Principal = OPERATOR) -> Principal:
@@ -192,7 +189,7 @@ class LocalBackend:
         part was committed, raise ``in_doubt``. If an interrupt does, raise a ``KeyboardInterrupt`` that says so.
         """
         self._has_changed = False
-        self.reads.shown = {}
+        self.reads.begin()
         self._accepts_invalid_settings = isinstance(message, WORK_WITH_INVALID_SETTINGS)
         self._warns_of_settings = self._warns_of_settings and not isinstance(message, WARN_OF_SETTINGS_THEMSELVES)
         if "runtime" in vars(self) and not self._accepts_invalid_settings:
@@ -221,7 +218,7 @@ class LocalBackend:
 
     def querying(self, principal: Principal) -> AbstractContextManager[Context]:
         """Return a context manager for a query: a snapshot of a replica, if there is one, that is new enough."""
-        return self.reads.querying(self.runtime, principal, self.warn)
+        return self.reads.querying(self, principal)
 
     def catch_up(
         self, *, include_not_due: bool = False, completely: bool = False, refuse_behind: bool = False
@@ -265,6 +262,7 @@ class LocalBackend:
         and records of finished work (mails sent, summaries queued) may use ``Runtime.writing``.
         """
         declaration = DECLARATIONS[type(message)]
+        self.reads.before_command(self, message, principal)
         with self._coordinator.command():
             result = self.rerun(partial(self._write, declaration, message, principal, handle))
         self.reads.show_newest(self.runtime)
@@ -288,12 +286,13 @@ class LocalBackend:
         consumer = next((consumer for consumer in self.consumers if consumer.name == declaration.module), None)
         while True:
             with self.runtime.writing(principal) as context:
-                if consumer is None or is_current(context, consumer):
+                self._was_caught_up = are_current(context, self.consumers)
+                if consumer is None or self._was_caught_up or is_current(context, consumer):
                     authorize(principal, declaration, message, context)
                     self.before_write(context)
-                    self._was_caught_up = are_current(context, self.consumers)
                     result = handle(context)
                     self.on_write(context, result)
+                    self.reads.note_write(context)
                     skip_unrelated(context, self.consumers)
                     return result
             assert consumer is not None
@@ -303,7 +302,8 @@ class LocalBackend:
     def _run(self, principal: Principal, message: Message[Answer]) -> Answer:
         handler = handlers.find(type(message))
         if handler.takes_backend:
-            self._check_on_snapshot(principal, message)
+            if not handler.is_one_write:
+                self._check_on_snapshot(principal, message)
             answer: Answer = handler.function(self, message, principal)
             return answer
         if handler.declaration.is_command:

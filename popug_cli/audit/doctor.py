@@ -24,6 +24,7 @@ from popug_cli.audit.attention_checks import (
 )
 from popug_cli.audit.chain_check import chain, event_types, is_part_of_history
 from popug_cli.audit.cross_module_checks import CROSS_MODULE_INVARIANTS, tasks_as_created
+from popug_cli.audit.day_checks import DAY_INVARIANTS, business_dates
 from popug_cli.audit.draw_checks import draws_reproducible
 from popug_cli.audit.identity_checks import tokens_match_events, users_match_events
 from popug_cli.audit.ledger_checks import (
@@ -38,6 +39,13 @@ from popug_cli.audit.log_pass import StartCheck, run_log_checks
 from popug_cli.audit.parallel import CheckFunction, parallel_checks
 from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result, health_of
 from popug_cli.audit.sql_invariants import INVARIANTS, Invariant
+from popug_cli.audit.stream_checks import (
+    is_service,
+    received_events_match_log,
+    stream_gaps,
+    stream_histories,
+    streams_match_log,
+)
 from popug_cli.audit.summaries import read_from_summaries
 from popug_cli.audit.token_checks import keys_match_events, news_of_identity, token_copies_match_events
 from popug_cli.bus.context import Context
@@ -101,6 +109,7 @@ def examine(context: Context, *, is_file_checked: bool = False) -> Health:
     Raise ``Unavailable`` if the machine, and not the company's data, prevents a check.
     """
     other_checks: list[AnyCheck] = [
+        *(_service_checks() if is_service(context) else ()),
         NamedCheck("schema", _schema),
         *_identity_checks(context.service),
         NamedCheck("no_event_skipped", no_event_skipped, RunIn.EITHER),
@@ -146,6 +155,16 @@ def prove(context: Context, head: str | None = None) -> LedgerProof:
     )
 
 
+def _service_checks() -> list[AnyCheck]:
+    """Return the checks of a service's streams and of its relay."""
+    return [
+        NamedCheck("streams_match_log", streams_match_log),
+        NamedLogCheck("received_events_match_log", received_events_match_log),
+        NamedCheck("stream_gaps", stream_gaps),
+        NamedCheck("stream_histories", stream_histories),
+    ]
+
+
 def _proof_checks() -> list[AnyCheck]:
     """Return the checks of ``prove``, ordered so that each relies on earlier ones only."""
     return [
@@ -162,11 +181,12 @@ def _proof_checks() -> list[AnyCheck]:
                 _check_of(invariant),
                 RunIn.THREAD_WITH_SUMMARIES if invariant.reads_summaries else RunIn.EITHER,
             )
-            for invariant in (*INVARIANTS, *CROSS_MODULE_INVARIANTS)
+            for invariant in (*INVARIANTS, *CROSS_MODULE_INVARIANTS, *DAY_INVARIANTS)
         ),
         NamedLogCheck("income_sources_agree", income_sources_agree),
         NamedLogCheck("tasks_match_events", tasks_as_created),
         NamedCheck("closed_days_without_gaps", closed_days),
+        NamedLogCheck("business_dates_follow_ends", business_dates),
         NamedLogCheck("draws_reproducible", draws_reproducible),
     ]
 

@@ -70,6 +70,11 @@ LOG_ID_DIGITS = 8
 WriteStatement = Callable[[str, Sequence[Sequence[Any]]], None]
 
 
+def digits_of(log_id: str) -> str:
+    """Return the digits of a log's id that distinguish it from others: the last ones, since the first are the time."""
+    return log_id[-LOG_ID_DIGITS:]
+
+
 def _ignore_change(principal: Principal) -> None:
     """Do nothing: the default of ``on_change``."""
 
@@ -96,7 +101,8 @@ class Runtime:
     ``write_lock`` is held around each write transaction; if threads share the company, it excludes the other threads.
     ``on_change`` is called after each transaction of ``writing`` that changed something, with its principal.
     ``newest`` is the newest state of the database that a transaction of this process has seen or made. ``service`` is
-    the service of a cluster that the database belongs to, or empty if the database has the whole company.
+    the service of a cluster that the database belongs to, or empty if the database has the whole company;
+    ``service_log_id`` is the id of its log.
     """
 
     database: Database
@@ -112,11 +118,12 @@ class Runtime:
     on_change: Callable[[Principal], None] = _ignore_change
     newest: Newest = field(default_factory=Newest)
     service: str = ""
+    service_log_id: str = ""
 
     @property
     def log_id(self) -> str:
-        """The digits that distinguish this log from the logs of other companies."""
-        return self.home_id[-LOG_ID_DIGITS:]
+        """The digits that distinguish this log from the logs of other companies and services."""
+        return digits_of(self.service_log_id or self.home_id)
 
     @contextmanager
     def writing(self, principal: Principal) -> Iterator[Context]:
@@ -174,7 +181,9 @@ class Runtime:
             position=position,
             principal=principal,
             log=log,
-            events=Publisher(connection, now, self.randomness, principal.username, uuid7(now, self.randomness)),
+            events=Publisher(
+                connection, now, self.randomness, principal.username, uuid7(now, self.randomness), position
+            ),
             randomness=self.randomness,
             draws=self.draws,
             calendar=self.calendar,

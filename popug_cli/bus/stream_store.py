@@ -6,7 +6,7 @@ Events of other services are marked in ``bus_received``. All others are the serv
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,13 +15,13 @@ from popug_cli.bus.streams import HistoryChange, StreamState
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.errors import Conflict
 from popug_cli.kernel.stored_values import InvalidStoredValue
-from popug_cli.storage.port import Connection, Row
+from popug_cli.storage.port import Connection
 
 CHUNK_ROWS = 10_000
 CHUNK_POSITIONS = 500
-SELECT_STREAM = (
+SELECT_STREAMS = (
     "SELECT log_id, last, last_id, watermark, stamped_at, includes, includes_watermark, gap_since, mangled_count,"
-    " other_log_count, history_change, next_offset FROM bus_streams WHERE origin = ?"
+    " other_log_count, history_change, next_offset, origin FROM bus_streams"
 )
 INSERT_STREAM = (
     "INSERT INTO bus_streams (log_id, last, last_id, watermark, stamped_at, includes, includes_watermark, gap_since,"
@@ -37,6 +37,7 @@ SELECT_STORED_IDS = (
     "SELECT origin_position, log.id FROM bus_received JOIN bus_log log USING (sequence)"
     " WHERE origin = ? AND origin_position IN"
 )
+SELECT_RELAY = "SELECT service, log_id, position, claimed, database_id, reached, own_offset, stranger FROM bus_relay"
 SELECT_LAST_OF_ORIGIN = (
     "SELECT origin_position, log.id FROM bus_received JOIN bus_log log USING (sequence)"
     " WHERE origin = ? ORDER BY origin_position DESC LIMIT 1"
@@ -51,6 +52,19 @@ class Stream(NamedTuple):
 
     state: StreamState
     next_offset: int
+
+
+class Relay(NamedTuple):
+    """The name of a service, the id of its log, and how far its relay is: see ``RelayRow``."""
+
+    service: str
+    log_id: str
+    position: int
+    claimed: int
+    database_id: str
+    reached: int
+    own_offset: int
+    stranger: str | None
 
 
 class _BusData(msgspec.Struct, frozen=True):
@@ -87,8 +101,9 @@ def create_service(context: Context, service: str, log_id: str, streams: Mapping
     """
     head = context.log.last_position()
     context.connection.execute(
-        "INSERT INTO bus_relay (id, service, log_id, position, claimed) VALUES (1, ?, ?, ?, ?)",
-        service, log_id, head, head,
+        "INSERT INTO bus_relay (id, service, log_id, position, claimed, database_id, reached)"
+        " VALUES (1, ?, ?, ?, ?, ?, ?)",
+        service, log_id, head, head, context.connection.database_id(), head,
     )  # fmt: skip
     _mark_received(context, service)
     for origin, stream_log_id in streams.items():
@@ -106,36 +121,32 @@ def forget_consumers(context: Context, consumers: Collection[str]) -> None:
 
 def find_state(connection: Connection, origin: str) -> StreamState | None:
     """Return the state of the stream of a service, or None if its events are not received; raise as ``load`` does."""
-    row = connection.select_one(SELECT_STREAM, origin)
-    return None if row is None else _stream_of(origin, row).state
-
-
-def renew_log_ids(context: Context, log_ids: Mapping[str, str], relay_position: int) -> None:
-    """Begin the life of a service after a restore: the ids of all logs are new, in the relay and in every stream.
-
-    Records of the logs before the restore are then ignored. The events that a stream has accepted stay, and it reads
-    its topic from the beginning. The relay sends all own events after ``relay_position``.
-    """
-    service = context.connection.scalar("SELECT service FROM bus_relay")
-    context.connection.execute(
-        "UPDATE bus_relay SET log_id = ?, position = ?, claimed = ?",
-        log_ids[service], relay_position, context.log.last_position(),
-    )  # fmt: skip
-    for (origin,) in context.connection.select("SELECT origin FROM bus_streams ORDER BY origin"):
-        state = load(context.connection, origin).state
-        save(context.connection, origin, Stream(state.with_log_id(log_ids[origin]), 0))
+    row = connection.select_one(f"{SELECT_STREAMS} WHERE origin = ?", origin)
+    return None if row is None else _stream_of(row).state
 
 
 def load(connection: Connection, origin: str) -> Stream:
     """Return the stream of a service; raise ``not_a_service``, or ``InvalidStoredValue`` if the stream is damaged."""
-    row = connection.select_one(SELECT_STREAM, origin)
+    row = connection.select_one(f"{SELECT_STREAMS} WHERE origin = ?", origin)
     if row is None:
         raise not_a_service(f"it receives no events of {origin}")
-    return _stream_of(origin, row)
+    return _stream_of(row)
 
 
-def _stream_of(origin: str, row: Row) -> Stream:
-    log_id, last, last_id, watermark, stamped_at, includes, includes_watermark, gap_since, *counts, change, offset = row
+def load_all(connection: Connection) -> dict[str, Stream]:
+    """Return all streams by origin, in the order of the names; raise ``InvalidStoredValue`` if one is damaged."""
+    return {row[-1]: _stream_of(row) for row in connection.select(f"{SELECT_STREAMS} ORDER BY origin")}
+
+
+def load_relay(connection: Connection) -> Relay | None:
+    """Return the relay of the service, or None if the database is not that of a service."""
+    row = connection.select_one(SELECT_RELAY)
+    return Relay(*row) if row else None
+
+
+def _stream_of(row: Sequence[Any]) -> Stream:
+    log_id, last, last_id, watermark, stamped_at, includes, includes_watermark, *more = row
+    gap_since, mangled_count, other_log_count, change, offset, origin = more
     try:
         state = StreamState(
             log_id=log_id,
@@ -146,11 +157,11 @@ def _stream_of(origin: str, row: Row) -> Stream:
             includes=_decode_includes(includes),
             includes_watermark=includes_watermark,
             gap_since=_instant(gap_since),
-            mangled_count=counts[0],
-            other_log_count=counts[1],
+            mangled_count=mangled_count,
+            other_log_count=other_log_count,
             history_change=_decode_change(change) if change else None,
         )
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidStoredValue(f"the stream of {origin} is damaged: {error}") from error
     return Stream(state, offset)
 

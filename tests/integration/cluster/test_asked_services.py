@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from popug_cli.app.asking import perform_for_service
+from popug_cli.app.asked_by_services import perform_for_service
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.bus import stream_store
 from popug_cli.cluster.links import republish

@@ -8,12 +8,12 @@ LINKED_BUGS = {
         (
             Change(
                 "cluster/links.py",
-                "    with runtime.writing(ANONYMOUS) as context:\n        return replicator.take(",
+                "    with runtime.writing(ANONYMOUS) as context:\n        verdicts = replicator.take(",
                 "    with runtime.writing(ANONYMOUS) as context:\n"
                 "        stream = stream_store.load(context.connection, origin)\n"
                 "        stream = stream._replace(next_offset=records[-1][0] + 1)\n"
                 "        stream_store.save(context.connection, origin, stream)\n"
-                "    with runtime.writing(ANONYMOUS) as context:\n        return replicator.take(",
+                "    with runtime.writing(ANONYMOUS) as context:\n        verdicts = replicator.take(",
             ),
         ),
     ),
@@ -48,20 +48,24 @@ LINKED_BUGS = {
             ),
         ),
     ),
-    "relay-numbers": Bug(
-        "each relay takes the event before from its memory, so that two relays send different records",
+    "two-relays": Bug(
+        "what a second relay repeats is taken for another history",
+        (
+            Change(
+                "bus/streams.py",
+                "    if isinstance(record, EventRecord) and record.position <= state.last:\n",
+                "    if isinstance(record, EventRecord) and record.position == state.last:\n",
+            ),
+        ),
+    ),
+    "claim-numbers": Bug(
+        "the first record of a claim names no event before it",
         (
             Change(
                 "bus/relay.py",
                 "    previous, previous_id = claim.previous, claim.previous_id\n",
-                "    previous, previous_id = _sent.get(claim.log_id, (claim.previous, claim.previous_id))\n",
+                '    previous, previous_id = 0, ""\n',
             ),
-            Change(
-                "bus/relay.py",
-                "    watermark = WatermarkRecord(\n",
-                "    _sent[claim.log_id] = previous, previous_id\n    watermark = WatermarkRecord(\n",
-            ),
-            Change("bus/relay.py", "class Claim(", "_sent: dict[str, tuple[int, str]] = {}\n\n\nclass Claim("),
         ),
     ),
     "filter-by-type": Bug(
@@ -86,25 +90,45 @@ LINKED_BUGS = {
         "a restore keeps the log ids",
         (
             Change(
-                "bus/stream_store.py",
-                "        log_ids[service], relay_position, context.log.last_position(),\n",
-                "        context.connection.scalar('SELECT log_id FROM bus_relay'), relay_position,"
-                " context.log.last_position(),\n",
+                "bus/service/restore.py",
+                "        *(log_ids[relay.service], position,",
+                "        *(relay.log_id, position,",
             ),
             Change(
-                "bus/stream_store.py",
-                "Stream(state.with_log_id(log_ids[origin]), 0))\n",
-                "Stream(state.with_log_id(state.log_id), 0))\n",
+                "bus/service/restore.py",
+                "state.with_log_id(log_ids[origin])",
+                "state.with_log_id(state.log_id)",
             ),
         ),
     ),
-    "advance-unchecked": Bug(
-        "a relay stores its position though it was moved in the meantime",
+    "own-topic-unread": Bug(
+        "a relay does not look for events of another database in its own topic",
+        (Change("bus/service/own_topic.py", "        if not _is_in_log(context, record):\n", "        if False:\n"),),
+    ),
+    "advance-to-head": Bug(
+        "a relay that has sent a part of the log stores that it has sent all",
+        (Change("bus/relay.py", "end=sent.end, start=sent.start)", "end=sent.head, start=sent.start)"),),
+    ),
+    "no-business-date": Bug(
+        "billing enters an event under the date of its time, whatever tasks says",
+        (Change("billing/days.py", "event.business_date or date_of(event.time)", "date_of(event.time)"),),
+    ),
+    "close-without-waiting": Bug(
+        "a close does not wait until billing has consumed the end of the day",
+        (
+            Change(
+                "app/workflows/close_between_services.py", "        if ended_by is not None:\n", "        if False:\n"
+            ),
+            Change("billing/close_day.py", "        if consumption is not Consumption.DONE:\n", "        if False:\n"),
+        ),
+    ),
+    "includes-anywhere": Bug(
+        "a watermark below the head of the log has includes as well",
         (
             Change(
                 "bus/relay.py",
-                '"UPDATE bus_relay SET position = ? WHERE position = ?", sent.end, sent.start)',
-                '"UPDATE bus_relay SET position = ?", max(sent.end, sent.head))',
+                "        includes=claim.includes if claim.end == claim.head else None,\n",
+                "        includes=claim.includes,\n",
             ),
         ),
     ),

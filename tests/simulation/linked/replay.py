@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from popug_cli import bootstrap
-from popug_cli.bus.catch_up_result import CatchUpResult
+from popug_cli.bus.catch_up import CatchUpResult
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.home import Home
-from popug_cli.messages.base import Message, Role
-from popug_cli.messages.billing import CorrectEntry
+from popug_cli.messages.base import Message
+from popug_cli.messages.billing import CloseDay, CorrectEntry
 from popug_cli.messages.envelope import decode
+from popug_cli.messages.internal.tasks import EndDay
 from popug_cli.messages.principal import ANONYMOUS, Principal
 from popug_cli.messages.tasks import ShuffleTasks
 from tests.simulation.chance import NamedChance
@@ -37,7 +38,9 @@ class OneProcess(ServiceBackend):
         """Return all consumers but that of tasks."""
         return tuple(consumer for consumer in bootstrap.consumers() if consumer.name != "tasks")
 
-    def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:
+    def catch_up(
+        self, *, include_not_due: bool = False, completely: bool = False, refuse_behind: bool = False
+    ) -> CatchUpResult:
         """Run the consumers, unless a command of tasks or identity is repeated."""
         if not self.is_waiting:
             return CatchUpResult()
@@ -71,7 +74,9 @@ class Replay:
 
     def _perform(self, step: Performed) -> None:
         backend, message = self.backend, step.message
-        backend.is_waiting = step.service in ("billing", "mail")
+        if isinstance(message, EndDay):
+            message = CloseDay(day=message.day, send_mail=False, confirmed=True)
+        backend.is_waiting = step.service in ("billing", "mail") or isinstance(message, CloseDay)
         backend.place = step.place
         if backend.is_waiting:
             backend.catch_up(completely=True)
@@ -79,9 +84,8 @@ class Replay:
             names = names_of_entries(self.rows)
             entry_id = next((each for each, name in names.items() if name == step.entry), "none")
             message = CorrectEntry(entry_id=entry_id, reason=message.reason)
-        ((user_id, role),) = self.rows(f"SELECT user_id, role FROM identity_users WHERE username = '{step.actor}'")
         try:
-            backend.perform_as(Principal(step.actor, user_id, Role(role)), message)
+            backend.perform_as(step.actor, message)
         except Unavailable:
             assert isinstance(message, ShuffleTasks), message  # tasks' consumer carries it out later
 

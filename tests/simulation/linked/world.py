@@ -1,15 +1,19 @@
 """Five linked homes that do a plan, with kills, and the questions that the steps ask of them."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from popug_cli.app.asking import perform_for_service
+from popug_cli.app import asked_by_services
+from popug_cli.app.asked_by_services import perform_for_service
+from popug_cli.app.workflows import close_between_services
 from popug_cli.bus import stream_store
 from popug_cli.bus.context import Context
+from popug_cli.bus.coverage import ReceivedLog, received_logs
 from popug_cli.bus.records import TopicRecord
 from popug_cli.bus.streams import StreamState
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
@@ -30,13 +34,10 @@ from tests.simulation.plan import Operation, Plan
 from tests.simulation.violation import Violation, require
 from tests.support.company import SetClock
 
+close_between_services.POLL_SECONDS = asked_by_services.POLL_SECONDS = 0.0
 BEGINNING = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 MAX_WAITS = 60
 REPUBLISHED_AFTER = 5
-SELECT_FIRST_WAITING = (
-    "SELECT origin_position FROM bus_received JOIN bus_log USING (sequence) WHERE origin = ? AND sequence > ?"
-    " AND type IN ({}) ORDER BY sequence LIMIT 1"
-)
 
 
 class LinkedWorld:
@@ -53,8 +54,11 @@ class LinkedWorld:
         self.sleeping: list[tuple[str, list[TopicRecord]]] = []
         self.trace: list[Step] = []
         self.commands = self.lives = 0
-        self.lost: set[str] = set()
-        self.closing: Any = None
+        self.done: Counter[str] = Counter()
+        self.lossy: set[str] = set()
+        self.is_disaster = False
+        self.interludes: list[Callable[[], None]] = []
+        self.waits_of_close = 0
         self.backup: Any = None
         self._uncommitted: dict[str, Uncommitted] = {}
         self._has_committed = False
@@ -65,7 +69,12 @@ class LinkedWorld:
     def open(self, service: str, home: Path) -> ServiceBackend:
         """Return the backend of a new process of a service."""
         backend = ServiceBackend(
-            Home(home), warn=self._warned, clock=self.clock, randomness=self.chance, ask_service=self.ask
+            Home(home),
+            warn=self._warned,
+            while_waiting=partial(self.while_close_waits, service),
+            clock=self.clock,
+            randomness=self.chance,
+            ask_service=self.ask,
         )
         backend.recorder, backend.service = self, service
         return backend
@@ -112,11 +121,30 @@ class LinkedWorld:
 
     def ask(self, service: str, principal: Principal, message: Message[Any]) -> Any:
         """Perform a part at another service, which first receives everything that may matter to it."""
-        peer = self.services[service]
         if service in ("mail", "analytics"):
             self.settle(service)
+        peer = self.services[service]
         peer.place, peer.actor = self.commanding.place, self.commanding.actor
         return perform_for_service(peer, principal, message)
+
+    def while_close_waits(self, service: str) -> None:
+        """Let others work, and records flow, while tasks waits for identity, or billing for the end of the day."""
+        origin = {"tasks": "identity", "billing": "tasks"}[service]
+        self.waits_of_close += 1
+        require(self.waits_of_close < MAX_WAITS, "every_wait_ends", "a close waits for the end of its day")
+        if self.interludes and service == "billing":
+            commanding, has_committed = self.commanding, self._has_committed
+            kept = commanding.place, commanding.actor, commanding.entry
+            self.interludes.pop()()
+            commanding.place, commanding.actor, commanding.entry = kept
+            self.commanding, self._has_committed = commanding, has_committed
+            return
+        state = self.checked_stream(service, origin)
+        if state.gap_since or self.waits_of_close > REPUBLISHED_AFTER:
+            chaos.republish(self, origin, state.last)
+        limit = chaos.LIMITS[self.waits_of_close % len(chaos.LIMITS)]
+        chaos.relay(self, origin, limit)
+        chaos.replicate(self, service, origin, limit)
 
     # Commands.
 
@@ -125,10 +153,12 @@ class LinkedWorld:
     ) -> None:
         """Perform a command as a user would, who repeats only what surely was not done."""
         self.commands += 1
+        self.done[type(message).__name__] += 1
         self._has_committed = False
         while True:
             backend = self.commanding = self.services[service]
-            backend.place, backend.actor, backend.entry = operation.place, actor.username, entry
+            backend.place, backend.actor, backend.entry = operation.place, actor, entry
+            self.waits_of_close = 0
             try:
                 backend.perform_as(actor, message)
             except Crash:
@@ -137,8 +167,9 @@ class LinkedWorld:
                     continue
             except PopugError as refusal:
                 require(not isinstance(refusal, IntegrityViolation | Unavailable), "refused_for_a_reason", refusal)
+                self.done[refusal.code] += 1
             if isinstance(message, SendMail):  # it has transactions of its own, past the backend
-                self.trace.append(Performed(operation.place, service, self.clock.instant, actor.username, message))
+                self.trace.append(Performed(operation.place, service, self.clock.instant, actor, message))
             return
 
     def until_done(self, work: Callable[[], Any]) -> Any:
@@ -180,6 +211,14 @@ class LinkedWorld:
         with self.services[service].runtime.reading(ANONYMOUS) as context:
             return stream_store.load(context.connection, origin).state
 
+    def checked_stream(self, service: str, origin: str) -> StreamState:
+        """Return the state of a service's stream, in which only lost records leave a gap."""
+        state = self.stream(service, origin)
+        require(state.history_change is None, "no_false_alarm", f"{service} of {origin}: {state}")
+        has_reason = state.gap_since is None or origin in self.lossy
+        require(has_reason, "gaps_come_from_losses", f"{service} of {origin}: {state}")
+        return state
+
     def next_offset(self, service: str, origin: str) -> int:
         """Return the offset of the next record that a service reads."""
         statement = "SELECT next_offset FROM bus_streams WHERE origin = ?"
@@ -194,22 +233,20 @@ class LinkedWorld:
 
     def covered(self, service: str, origin: str) -> int:
         """Return the position up to which a service has received and consumed another one's log."""
-        for consumer in self.services[service].consumers:
-            cursor = self.rows(service, "SELECT position FROM bus_cursors WHERE consumer = ?", consumer.name)
-            types = ",".join("?" * len(consumer.types))
-            waiting = self.rows(
-                service, SELECT_FIRST_WAITING.format(types), origin, cursor[0][0] if cursor else 0, *consumer.types
-            )
-            if waiting:
-                return int(waiting[0][0]) - 1
-        return self.stream(service, origin).watermark
+        return self.received(service)[origin].consumed
+
+    def received(self, service: str) -> dict[str, ReceivedLog]:
+        """Return how far a service is with each log that it receives."""
+        backend = self.services[service]
+        with backend.runtime.reading(ANONYMOUS) as context:
+            return received_logs(context, service, backend.consumers)
 
     def wait(self, service: str, origin: str, position: int) -> None:
         """Let records flow until a service covers a position of another one's log."""
         for turn in range(MAX_WAITS):
             if self.covered(service, origin) >= position:
                 return
-            state = self.stream(service, origin)
+            state = self.checked_stream(service, origin)
             if state.gap_since or turn >= REPUBLISHED_AFTER:
                 chaos.republish(self, origin, state.last)
             chaos.relay(self, origin)
