@@ -37,6 +37,7 @@ SELECT_STORED_IDS = (
     "SELECT origin_position, log.id FROM bus_received JOIN bus_log log USING (sequence)"
     " WHERE origin = ? AND origin_position IN"
 )
+SELECT_RELAY = "SELECT service, log_id, position, claimed, database_id, reached, own_offset, stranger FROM bus_relay"
 SELECT_LAST_OF_ORIGIN = (
     "SELECT origin_position, log.id FROM bus_received JOIN bus_log log USING (sequence)"
     " WHERE origin = ? ORDER BY origin_position DESC LIMIT 1"
@@ -60,6 +61,10 @@ class Relay(NamedTuple):
     log_id: str
     position: int
     claimed: int
+    database_id: str
+    reached: int
+    own_offset: int
+    stranger: str | None
 
 
 class _BusData(msgspec.Struct, frozen=True):
@@ -96,8 +101,9 @@ def create_service(context: Context, service: str, log_id: str, streams: Mapping
     """
     head = context.log.last_position()
     context.connection.execute(
-        "INSERT INTO bus_relay (id, service, log_id, position, claimed) VALUES (1, ?, ?, ?, ?)",
-        service, log_id, head, head,
+        "INSERT INTO bus_relay (id, service, log_id, position, claimed, database_id, reached)"
+        " VALUES (1, ?, ?, ?, ?, ?, ?)",
+        service, log_id, head, head, context.connection.database_id(), head,
     )  # fmt: skip
     _mark_received(context, service)
     for origin, stream_log_id in streams.items():
@@ -119,22 +125,6 @@ def find_state(connection: Connection, origin: str) -> StreamState | None:
     return None if row is None else _stream_of(row).state
 
 
-def renew_log_ids(context: Context, log_ids: Mapping[str, str], relay_position: int) -> None:
-    """Begin the life of a service after a restore: the ids of all logs are new, in the relay and in every stream.
-
-    Records of the logs before the restore are then ignored. The events that a stream has accepted stay, and it reads
-    its topic from the beginning. The relay sends all own events after ``relay_position``.
-    """
-    service = context.connection.scalar("SELECT service FROM bus_relay")
-    context.connection.execute(
-        "UPDATE bus_relay SET log_id = ?, position = ?, claimed = ?",
-        log_ids[service], relay_position, context.log.last_position(),
-    )  # fmt: skip
-    for (origin,) in context.connection.select("SELECT origin FROM bus_streams ORDER BY origin"):
-        state = load(context.connection, origin).state
-        save(context.connection, origin, Stream(state.with_log_id(log_ids[origin]), 0))
-
-
 def load(connection: Connection, origin: str) -> Stream:
     """Return the stream of a service; raise ``not_a_service``, or ``InvalidStoredValue`` if the stream is damaged."""
     row = connection.select_one(f"{SELECT_STREAMS} WHERE origin = ?", origin)
@@ -150,7 +140,7 @@ def load_all(connection: Connection) -> dict[str, Stream]:
 
 def load_relay(connection: Connection) -> Relay | None:
     """Return the relay of the service, or None if the database is not that of a service."""
-    row = connection.select_one("SELECT service, log_id, position, claimed FROM bus_relay")
+    row = connection.select_one(SELECT_RELAY)
     return Relay(*row) if row else None
 
 
