@@ -21,7 +21,11 @@ from popug_cli.storage.port import Database
 from popug_cli.storage.sqlite import SqliteDatabase
 
 # In this order one pass processes most events: billing publishes prices for tasks, and payouts for mail.
-CONSUMING_MODULES = ("billing", "tasks", "analytics", "mail")
+CONSUMING_MODULES: tuple[str, ...] = ("billing", "tasks", "analytics", "mail")
+SELECT_HOME = (
+    "SELECT home_id, time_zone, (SELECT service FROM bus_relay) AS service,"
+    " (SELECT log_id FROM bus_relay) AS service_log_id FROM storage_home"
+)
 
 
 def open_runtime(
@@ -39,8 +43,7 @@ def open_runtime(
     """Open the company in ``home`` and return its wired parts.
 
     ``warn`` receives a sentence for each file that a killed process left. With ``from_file``, the database is the file
-    in the home, whatever the settings say. With ``accept_invalid_settings``, settings
-    with an invalid value have their defaults.
+    in the home, whatever the settings say. With ``accept_invalid_settings``, invalid settings have their defaults.
 
     Raise ``not_initialised`` if ``home`` has no company, ``foreign_owner`` if another account owns it,
     ``unknown_time_zone``, or an error of the file system, the schema version or the settings.
@@ -54,7 +57,7 @@ def open_runtime(
         settings.require_valid()
     database = _open_database(home, url, threads, while_waiting)
     with database.transaction(writes=False) as connection:
-        row = connection.record("SELECT home_id, time_zone FROM storage_home")
+        row = connection.record(SELECT_HOME)
     if row is None:
         raise empty_database(url) if url else not_initialised(home)
     if url and (replica_url := settings.text(REPLICA_URL)):
@@ -70,8 +73,10 @@ def open_runtime(
         randomness=randomness,
         draws=RandomDraws(randomness),
         progress=progress,
+        service=row["service"] or "",
+        service_log_id=row["service_log_id"] or "",
     )
-    if database.is_shared:
+    if database.is_shared and runtime.service in published_keys.SIGNING_SERVICES:
         published_keys.ensure_own_key(runtime)
     return runtime
 
@@ -173,9 +178,18 @@ def not_initialised(home: Home) -> NotFound:
     )
 
 
-def consumers() -> tuple[Consumer, ...]:
-    """Return the subscriptions of all modules, in the order of ``CONSUMING_MODULES``."""
-    return tuple(consumer_of(module) for module in CONSUMING_MODULES)
+def consumers(service: str = "") -> tuple[Consumer, ...]:
+    """Return the subscriptions that a database's consumers have: those of the service that it belongs to.
+
+    Without a service, they are those of all modules, in the order of ``CONSUMING_MODULES``. Each service but identity
+    also has the consumer ``tokens``, before its own: a void token is refused as early as possible.
+    """
+    if not service:
+        return tuple(consumer_of(module) for module in CONSUMING_MODULES)
+    from popug_cli.messages.services import SERVICES
+
+    modules = SERVICES[service].consumers
+    return tuple(consumer_of(module) for module in (modules if service == "identity" else ("identity", *modules)))
 
 
 def consumer_of(module: str) -> Consumer:

@@ -12,15 +12,15 @@ from msgspec.structs import replace
 
 from popug_cli import bootstrap
 from popug_cli.app import handlers
-from popug_cli.app.asking import CompanySnapshot
+from popug_cli.app.asking import AskService, CompanySnapshot, no_other_service, require_service
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
 from popug_cli.app.replica_reads import Reads
-from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
-from popug_cli.bus.consumers import Consumer, catch_up, try_next_batch
+from popug_cli.bus.catch_up import CatchUpProgress, CatchUpResult, catch_up
+from popug_cli.bus.consumers import Consumer, try_next_batch
 from popug_cli.bus.context import Context, PasswordWork, Runtime
 from popug_cli.bus.cursors import are_current, is_current, skip_unrelated
-from popug_cli.identity.authorization import authenticate, authorize
+from popug_cli.identity.policy import authenticate, authorize
 from popug_cli.identity.rules import check_new_user
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import Clock
@@ -59,7 +59,8 @@ class LocalBackend:
     the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and
     does not close it. With ``from_file``, the database is the file in the home, whatever the settings say.
     ``before_write`` is called inside the transaction of each ``write``, before it changes anything, and ``on_write``
-    with its result. ``positions`` are those that the caller has seen, which a replica must show.
+    with its result. ``positions`` are those that the caller has seen, which an answer must show. If the home is that of
+    a service of a cluster, ``ask_service`` asks another service for its part of an answer.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class LocalBackend:
         authenticate: Authenticate = authenticate,
         from_file: bool = False,
         positions: KnownPositions | None = None,
+        ask_service: AskService = no_other_service,
     ) -> None:
         self.home = home
         self.warn = warn
@@ -86,9 +88,10 @@ class LocalBackend:
         self.before_write: Callable[[Context], None] = lambda context: None
         self.on_write: OnWrite = lambda context, result: None
         self.progress = progress
-        self._while_waiting = while_waiting
+        self.while_waiting = while_waiting
         self._clock = clock
         self._randomness = randomness
+        self.ask_service = ask_service
         self._has_changed = False
         self._was_caught_up = False  # before the last write
         self._accepts_invalid_settings = False
@@ -114,7 +117,7 @@ class LocalBackend:
             clock=self._clock,
             randomness=self._randomness,
             progress=self.progress,
-            while_waiting=self._while_waiting,
+            while_waiting=self.while_waiting,
             accept_invalid_settings=self._accepts_invalid_settings,
             from_file=self._from_file,
             warn=self.warn,
@@ -155,14 +158,11 @@ class LocalBackend:
 
     @cached_property
     def consumers(self) -> tuple[Consumer, ...]:
-        """Return the subscription of every module: which events it consumes, and how."""
-        return bootstrap.consumers()
+        """Return the subscription of every module that the database has: which events it consumes, and how."""
+        return bootstrap.consumers(self.runtime.service)
 
     def perform(self, message: Message[Answer], token: str | None = None, *, actor: Principal = OPERATOR) -> Answer:
-        """Perform a message for the holder of `token`, and return its answer; raise a ``PopugError`` for a refusal.
-
-        ``actor`` is the principal of a message that needs no token because only the operator can send it.
-        """
+        """Perform a message for the holder of `token`, or for ``actor`` if only the operator can send it."""
         return self.perform_as(self.authenticate(message, token, actor), message)
 
     def authorize(self, message: Message[Any], token: str | None, *, actor: Principal = OPERATOR) -> Principal:
@@ -189,7 +189,7 @@ class LocalBackend:
         part was committed, raise ``in_doubt``. If an interrupt does, raise a ``KeyboardInterrupt`` that says so.
         """
         self._has_changed = False
-        self.reads.shown = {}
+        self.reads.begin()
         self._accepts_invalid_settings = isinstance(message, WORK_WITH_INVALID_SETTINGS)
         self._warns_of_settings = self._warns_of_settings and not isinstance(message, WARN_OF_SETTINGS_THEMSELVES)
         if "runtime" in vars(self) and not self._accepts_invalid_settings:
@@ -218,7 +218,7 @@ class LocalBackend:
 
     def querying(self, principal: Principal) -> AbstractContextManager[Context]:
         """Return a context manager for a query: a snapshot of a replica, if there is one, that is new enough."""
-        return self.reads.querying(self.runtime, principal, self.warn)
+        return self.reads.querying(self, principal)
 
     def catch_up(
         self, *, include_not_due: bool = False, completely: bool = False, refuse_behind: bool = False
@@ -252,7 +252,7 @@ class LocalBackend:
     def asking(self, principal: Principal, *, is_command: bool = False) -> Iterator[CompanySnapshot]:
         """Yield an object that asks the modules on one snapshot; that of a command is never one of a replica."""
         with self.runtime.reading(principal) if is_command else self.querying(principal) as context:
-            yield CompanySnapshot(context)
+            yield CompanySnapshot(context, self.ask_service)
 
     def write(self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]) -> Result:
         """Authorize a message and call ``handle`` in one write transaction; return its result.
@@ -262,6 +262,7 @@ class LocalBackend:
         and records of finished work (mails sent, summaries queued) may use ``Runtime.writing``.
         """
         declaration = DECLARATIONS[type(message)]
+        self.reads.before_command(self, message, principal)
         with self._coordinator.command():
             result = self.rerun(partial(self._write, declaration, message, principal, handle))
         self.reads.show_newest(self.runtime)
@@ -281,16 +282,17 @@ class LocalBackend:
     def _write(
         self, declaration: Declaration, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]
     ) -> Result:
-        is_consuming = declaration.module in bootstrap.CONSUMING_MODULES
-        consumer = bootstrap.consumer_of(declaration.module) if is_consuming else None
+        require_service(declaration, self.runtime.service)
+        consumer = next((consumer for consumer in self.consumers if consumer.name == declaration.module), None)
         while True:
             with self.runtime.writing(principal) as context:
-                if consumer is None or is_current(context, consumer):
+                self._was_caught_up = are_current(context, self.consumers)
+                if consumer is None or self._was_caught_up or is_current(context, consumer):
                     authorize(principal, declaration, message, context)
                     self.before_write(context)
-                    self._was_caught_up = are_current(context, self.consumers)
                     result = handle(context)
                     self.on_write(context, result)
+                    self.reads.note_write(context)
                     skip_unrelated(context, self.consumers)
                     return result
             assert consumer is not None
@@ -300,7 +302,8 @@ class LocalBackend:
     def _run(self, principal: Principal, message: Message[Answer]) -> Answer:
         handler = handlers.find(type(message))
         if handler.takes_backend:
-            self._check_on_snapshot(principal, message)
+            if not handler.is_one_write:
+                self._check_on_snapshot(principal, message)
             answer: Answer = handler.function(self, message, principal)
             return answer
         if handler.declaration.is_command:
@@ -328,6 +331,7 @@ class LocalBackend:
         return answer
 
     def _query(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
+        require_service(handler.declaration, self.runtime.service)
         if self.reads.uses_replica(self.runtime):
             return self._query_replica(handler, message, principal)
         with self.querying(principal) as context:

@@ -1,19 +1,26 @@
-"""Read from a replica of the database, but never less than the caller has seen."""
+"""Read from a replica of the database, or in a service of a cluster, but never less than the caller has seen."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from time import monotonic, sleep
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from popug_cli.bus.context import Context, Newest, Runtime
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.positions import COMPANY, DATABASE, KnownPositions, Position, Positions, merge
-from popug_cli.messages.principal import Principal
+from popug_cli.messages.base import Message
+from popug_cli.messages.principal import ANONYMOUS, Principal
+
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+    from popug_cli.app.service_reads import ServiceReads
 
 WAIT_SECONDS = 5.0
 FIRST_PAUSE_SECONDS = 0.0005
 LONGEST_PAUSE_SECONDS = 0.05
+NO_POSITIONS: Positions = {}
 BEHIND = (
     "This answer may lack what you have seen or changed before (behind): the replica of the database has not reached"
     f" it after {WAIT_SECONDS:.0f} seconds. Ask again in a moment."
@@ -41,47 +48,90 @@ class Reads:
         self.positions = positions
         self.shown: Positions = {}
         self.allows_replica = True
+        self._service: ServiceReads | None = None
+        self._written_up_to: int | None = None
+
+    def begin(self) -> None:
+        """Begin with a message: nothing is shown yet, and nothing was waited for."""
+        self.shown, self._service, self._written_up_to = {}, None, None
 
     def uses_replica(self, runtime: Runtime) -> bool:
         """Return whether queries read from a replica."""
         return self.allows_replica and runtime.database.replica is not None
 
     @contextmanager
-    def querying(self, runtime: Runtime, principal: Principal, warn: Callable[[str], None]) -> Iterator[Context]:
+    def querying(self, backend: "LocalBackend", principal: Principal) -> Iterator[Context]:
         """Yield a context on a snapshot that shows all that the caller has seen, of the replica if there is one.
 
         Wait for the replica at most ``WAIT_SECONDS``; after that, warn and yield what it has. If it cannot be reached,
-        the snapshot is one of the primary.
+        the snapshot is one of the primary. A service of a cluster also waits until it covers what the caller has seen
+        of the others.
         """
+        enter_snapshot = partial(self._enter_snapshot, backend, principal)
         with ExitStack() as stack:
-            if self.uses_replica(runtime):
-                context = _enter_snapshot(runtime, principal, _wanted(runtime, self.positions.read()), warn, stack)
+            if not backend.runtime.service:
+                context, received = enter_snapshot(stack), NO_POSITIONS
             else:
-                context = stack.enter_context(runtime.reading(principal))
-            self.shown = merge(self.shown, positions_of(runtime, state_of(context)))
+                look = self._service_of(backend).enter_covering(
+                    enter_snapshot, self.positions.read(), backend.warn, stack
+                )
+                context, received = look.context, look.positions()
+            own = positions_of(backend.runtime, state_of(context))
+            self.shown = merge(self.shown, {**own, **received})
             yield context
+
+    def before_command(self, backend: "LocalBackend", message: Message[Any], principal: Principal) -> None:
+        """In a service of a cluster, wait for what a command decides upon; raise ``behind`` if it insists on that."""
+        if backend.runtime.service:
+            self._service_of(backend).wait_for_command(
+                message,
+                lambda stack: stack.enter_context(backend.runtime.reading(principal)),
+                self.positions.read(),
+                backend.warn,
+            )
+
+    def note_write(self, context: Context) -> None:
+        """Remember how far the log is that a command's answer describes, at the end of its write transaction."""
+        self._written_up_to = max(context.events.last_position, context.position)
 
     def show_newest(self, runtime: Runtime) -> None:
         """Make the newest positions of this process those of the answer, and those that later queries must show."""
         self.shown = positions_of(runtime, State(runtime.newest.position, runtime.newest.change_number))
-        self._keep(runtime)
-
-    def finish(self, runtime: Runtime, *, is_command: bool) -> None:
-        """Keep the positions of an answer: those of the snapshot that it shows, or the newest ones after a command."""
-        if is_command or not self.shown:
-            self.show_newest(runtime)
-        self._keep(runtime)
-
-    def _keep(self, runtime: Runtime) -> None:
         if self.uses_replica(runtime):
             self.positions.keep(self.shown)
 
+    def finish(self, runtime: Runtime, *, is_command: bool) -> None:
+        """Keep the positions of an answer: those of the snapshot that it shows, or the newest ones after a command.
+
+        In a service, a command's position is that of the last own event, because others would be waited for in vain.
+        """
+        if is_command or not self.shown:
+            self.show_newest(runtime)
+        if runtime.service and is_command and self._written_up_to is not None:
+            self.shown = {**self.shown, runtime.service: _last_own_position(runtime, self._written_up_to)}
+        if runtime.service or self.uses_replica(runtime):
+            self.positions.keep(self.shown)
+
+    def _service_of(self, backend: "LocalBackend") -> "ServiceReads":
+        if self._service is None:
+            from popug_cli.app.service_reads import ServiceReads
+
+            self._service = ServiceReads(backend.runtime.service, backend.consumers, backend.catch_up)
+        return self._service
+
+    def _enter_snapshot(self, backend: "LocalBackend", principal: Principal, stack: ExitStack) -> Context:
+        runtime = backend.runtime
+        if self.uses_replica(runtime):
+            return _enter_replica(runtime, principal, _wanted(runtime, self.positions.read()), backend.warn, stack)
+        return stack.enter_context(runtime.reading(principal))
+
 
 def positions_of(runtime: Runtime, state: State) -> dict[str, Position]:
-    """Return the positions that an answer which shows this state carries."""
-    shown = {COMPANY: Position(state.position, runtime.log_id)}
+    """Return the positions that an answer which shows this state carries, of a service under the service's name."""
+    log, database = _sources(runtime)
+    shown = {log: Position(state.position, runtime.log_id)}
     if state.change_number:
-        shown[DATABASE] = Position(state.change_number, runtime.log_id)
+        shown[database] = Position(state.change_number, runtime.log_id)
     return shown
 
 
@@ -92,14 +142,26 @@ def state_of(context: Context) -> State:
 
 def _wanted(runtime: Runtime, seen: Positions) -> State:
     """Return the state that the caller has seen; positions of other logs do not count."""
-    position, change = seen.get(COMPANY), seen.get(DATABASE)
+    position, change = (seen.get(source) for source in _sources(runtime))
     return State(
         position.number if position and position.log_id == runtime.log_id else 0,
         change.number if change and change.log_id == runtime.log_id else 0,
     )
 
 
-def _enter_snapshot(
+def _sources(runtime: Runtime) -> tuple[str, str]:
+    """Return the names of the log and of the count of write transactions in positions."""
+    return (runtime.service, f"{runtime.service}{DATABASE}") if runtime.service else (COMPANY, DATABASE)
+
+
+def _last_own_position(runtime: Runtime, after: int) -> Position:
+    from popug_cli.bus.coverage import last_own_position
+
+    with runtime.reading(ANONYMOUS) as context:
+        return Position(last_own_position(context, after), runtime.log_id)
+
+
+def _enter_replica(
     runtime: Runtime, principal: Principal, wanted: State, warn: Callable[[str], None], stack: ExitStack
 ) -> Context:
     """Enter snapshots of the replica until one covers ``wanted`` or the time is over; return its context.

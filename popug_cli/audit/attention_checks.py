@@ -6,10 +6,10 @@ from popug_cli.analytics.consumers import CONSUMER as ANALYTICS
 from popug_cli.billing.at_stake import amount_at_stake_cents
 from popug_cli.billing.consumers import CONSUMER as BILLING
 from popug_cli.billing.days import open_days
-from popug_cli.billing.rules import MAX_UNCONFIRMED_DAYS
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import list_parked_events
 from popug_cli.bus.status import unknown_version_problems
+from popug_cli.kernel.calendar import MAX_UNCONFIRMED_DAYS
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import counted

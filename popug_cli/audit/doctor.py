@@ -24,6 +24,7 @@ from popug_cli.audit.attention_checks import (
 )
 from popug_cli.audit.chain_check import chain, event_types, is_part_of_history
 from popug_cli.audit.cross_module_checks import CROSS_MODULE_INVARIANTS, tasks_as_created
+from popug_cli.audit.day_checks import DAY_INVARIANTS, business_dates
 from popug_cli.audit.draw_checks import draws_reproducible
 from popug_cli.audit.identity_checks import tokens_match_events, users_match_events
 from popug_cli.audit.ledger_checks import (
@@ -46,10 +47,12 @@ from popug_cli.audit.stream_checks import (
     streams_match_log,
 )
 from popug_cli.audit.summaries import read_from_summaries
+from popug_cli.audit.token_checks import keys_match_events, news_of_identity, token_copies_match_events
 from popug_cli.bus.context import Context
 from popug_cli.bus.hash_chain import GENESIS_HASH
 from popug_cli.bus.status import log_problems
 from popug_cli.bus.unlinked_events import first_sentences, problems_of_unlinked
+from popug_cli.identity.published_keys import SIGNING_SERVICES
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.progress import no_progress
 from popug_cli.messages.company import Check, Health, LedgerProof
@@ -108,8 +111,7 @@ def examine(context: Context, *, is_file_checked: bool = False) -> Health:
     other_checks: list[AnyCheck] = [
         *(_service_checks() if is_service(context) else ()),
         NamedCheck("schema", _schema),
-        NamedCheck("users_match_events", users_match_events),
-        NamedCheck("tokens_match_events", tokens_match_events),
+        *_identity_checks(context.service),
         NamedCheck("no_event_skipped", no_event_skipped, RunIn.EITHER),
         NamedLogCheck("read_models_match_replay", read_models),
         NamedCheck("parked_events", parked_events),
@@ -124,6 +126,20 @@ def examine(context: Context, *, is_file_checked: bool = False) -> Health:
     proof_checks = [check for check in _proof_checks() if not (is_file_checked and check.name == DATABASE_CHECK)]
     checks = _run_all([*proof_checks, *other_checks], context)
     return health_of(checks, _head(context))
+
+
+def _identity_checks(service: str) -> list[NamedCheck]:
+    """Return the checks of identity's tables or, in a service that does not have them, of its copies."""
+    if service in SIGNING_SERVICES:
+        return [
+            NamedCheck("users_match_events", users_match_events),
+            NamedCheck("tokens_match_events", tokens_match_events),
+            NamedCheck("keys_match_events", keys_match_events),
+        ]
+    return [
+        NamedCheck("token_copies_match_events", token_copies_match_events),
+        NamedCheck("news_of_identity", news_of_identity),
+    ]
 
 
 def prove(context: Context, head: str | None = None) -> LedgerProof:
@@ -165,11 +181,12 @@ def _proof_checks() -> list[AnyCheck]:
                 _check_of(invariant),
                 RunIn.THREAD_WITH_SUMMARIES if invariant.reads_summaries else RunIn.EITHER,
             )
-            for invariant in (*INVARIANTS, *CROSS_MODULE_INVARIANTS)
+            for invariant in (*INVARIANTS, *CROSS_MODULE_INVARIANTS, *DAY_INVARIANTS)
         ),
         NamedLogCheck("income_sources_agree", income_sources_agree),
         NamedLogCheck("tasks_match_events", tasks_as_created),
         NamedCheck("closed_days_without_gaps", closed_days),
+        NamedLogCheck("business_dates_follow_ends", business_dates),
         NamedLogCheck("draws_reproducible", draws_reproducible),
     ]
 

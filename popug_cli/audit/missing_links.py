@@ -18,6 +18,7 @@ WITNESS_ROWS = {
         "tasks_tasks WHERE task_id = log.subject AND completed_at = json_extract(log.envelope, '$.time')"
     ),
     "popug.tasks.tasks_shuffled.v1": "tasks_shuffles WHERE shuffle_id = log.subject AND state = 'done'",
+    "popug.tasks.day_ended.v1": "tasks_ended_days WHERE event_id = log.id",
     "popug.billing.task_priced.v1": "billing_tasks WHERE task_id = log.subject",
     "popug.billing.payout_made.v1": "billing_entries WHERE event_id = log.id",
     "popug.billing.payout_made.v2": "billing_entries WHERE event_id = log.id",

@@ -1,8 +1,12 @@
 """The parts of a close that billing performs: which days it may close, one day at a time, and a preview."""
 
 from popug_cli.billing import closing, days, rules
+from popug_cli.billing.consumers import CONSUMER
 from popug_cli.bus.context import Context
+from popug_cli.bus.inbox import Consumption, consumption_of
+from popug_cli.kernel.calendar import MAX_UNCONFIRMED_DAYS, nonexistent_day, require_confirmation, validate_close_date
 from popug_cli.messages.internal.billing import (
+    CheckNextDay,
     CloseDate,
     ClosedDays,
     CloseNextDay,
@@ -10,6 +14,7 @@ from popug_cli.messages.internal.billing import (
     GetCloseDate,
     GetClosedDay,
     GetOpenDays,
+    NextDay,
     OpenDays,
     PreviewClose,
 )
@@ -22,27 +27,39 @@ def get_close_date(message: GetCloseDate, context: Context) -> CloseDate:
     """
     calendar, today = context.calendar, context.calendar.date_of(context.now)
     if message.day is not None:
-        rules.validate_close_date(message.day, today, days.first_day(context))
+        validate_close_date(message.day, today, days.first_day(context))
         if not calendar.exists(message.day):
-            raise rules.nonexistent_day(message.day, calendar.time_zone)
+            raise nonexistent_day(message.day, calendar.time_zone)
     up_to = message.day or (calendar.previous_day(today) if message.yesterday else today)
     if not message.dry_run:
-        rules.require_confirmation(len(days.open_days(up_to, context)), confirmed=message.confirmed)
+        require_confirmation(len(days.open_days(up_to, context)), confirmed=message.confirmed)
     return CloseDate(up_to)
 
 
-def close_next_day(message: CloseNextDay, context: Context) -> FoundDay:
-    """Close the oldest open day up to a date and return it, or None if none is open. Raise ``changed_meanwhile``."""
-    if message.expected_payouts_cents is not None and _is_first_or_last(message, context):
+def check_next_day(message: CheckNextDay, context: Context) -> NextDay:
+    """Return the oldest open day up to a date, or None if none is open. Raise ``changed_meanwhile``."""
+    first = days.first_open(context)
+    is_last = not message.closed or first == message.up_to
+    if message.expected_payouts_cents is not None and is_last:
         payouts = [day.payouts_cents for day in message.closed]
         payouts += [day.payouts_cents for day in closing.dry_run(message.up_to, context)]
         closed = [day.business_date for day in message.closed]
         rules.require_expected_payouts(message.expected_payouts_cents, payouts, closed)
+    return NextDay(first if first is not None and first <= message.up_to else None)
+
+
+def close_next_day(message: CloseNextDay, context: Context) -> FoundDay:
+    """Close the oldest open day up to a date and return it, or None if none is open.
+
+    Raise ``behind`` if billing has not consumed the ``day_ended`` of the day.
+    """
+    if message.ended_by is None:
+        days.record_ended_days([message.up_to], context)
+    else:
+        consumption = consumption_of(context, CONSUMER.name, message.ended_by)
+        if consumption is not Consumption.DONE:
+            raise rules.behind(message.up_to, message.ended_by, is_set_aside=consumption is Consumption.SET_ASIDE)
     return FoundDay(closing.close_next(message.up_to, context))
-
-
-def _is_first_or_last(message: CloseNextDay, context: Context) -> bool:
-    return not message.closed or days.first_open(context) == message.up_to
 
 
 def preview_close(message: PreviewClose, context: Context) -> ClosedDays:
@@ -58,4 +75,4 @@ def get_closed_day(message: GetClosedDay, context: Context) -> FoundDay:
 def get_open_days(message: GetOpenDays, context: Context) -> OpenDays:
     """Return the first open day, and how many days up to a date are open."""
     count = len(days.open_days(message.up_to, context))
-    return OpenDays(days.first_open(context), count, count > rules.MAX_UNCONFIRMED_DAYS)
+    return OpenDays(days.first_open(context), count, count > MAX_UNCONFIRMED_DAYS)

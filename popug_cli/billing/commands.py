@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-from popug_cli.billing.days import business_date_resolver
+from popug_cli.billing.days import correction_date
 from popug_cli.billing.ledger import NewEntry, post
 from popug_cli.billing.queries import entry_of
 from popug_cli.billing.rules import entry_not_found, reversal_of, validate_reason
 from popug_cli.bus.context import Context
-from popug_cli.kernel.stored_values import InvalidStoredValue, choice_of
+from popug_cli.kernel.stored_values import InvalidStoredValue, choice_of, from_iso_date
 from popug_cli.messages.billing import CorrectEntry, Entry, EntryCorrected, EntryKind, EntryPosted
 
 
@@ -17,18 +17,19 @@ class WrongEntry(NamedTuple):
     employee_id: str
     kind: str
     amount_cents: int
+    business_date: str
     task_id: str | None
     is_corrected: int
 
 
 SELECT_ENTRY = (
-    "SELECT employee_id, kind, amount_cents, task_id, EXISTS (SELECT 1 FROM billing_entries later"
+    "SELECT employee_id, kind, amount_cents, business_date, task_id, EXISTS (SELECT 1 FROM billing_entries later"
     " WHERE later.corrects = wrong.entry_id) AS is_corrected FROM billing_entries wrong WHERE entry_id = :entry_id"
 )
 
 
 def correct_entry(message: CorrectEntry, context: Context) -> Entry:
-    """Post the reversal of an entry, dated today, or the first open day if today is closed.
+    """Post the reversal of an entry, dated by ``correction_date``.
 
     Raise ``invalid_reason``, ``entry_not_found`` or ``not_correctable``.
     """
@@ -40,7 +41,7 @@ def correct_entry(message: CorrectEntry, context: Context) -> Entry:
         employee_id=wrong.employee_id,
         kind=kind,
         amount_cents=wrong.amount_cents,
-        business_date=business_date_resolver(context)(context.now),
+        business_date=correction_date(from_iso_date(wrong.business_date), context),
         occurred_at=context.now,
         task_id=wrong.task_id,
         corrects=message.entry_id,

@@ -7,14 +7,12 @@ from typing import NamedTuple
 
 from popug_cli.kernel import text
 from popug_cli.kernel.draws import draw_number
-from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound
+from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound, Unavailable
 from popug_cli.kernel.money import format_cents
-from popug_cli.kernel.text import counted
 from popug_cli.messages.billing import EntryKind
 
 MANAGEMENT = "management"
 PAYOUTS = "payouts"
-MAX_UNCONFIRMED_DAYS = 31
 DEFAULT_INCOME_DAYS = 7
 SEGMENT_ENTRIES = 8_192  # a trigger of migration 0013 sums up segments of this size
 FEE_RANGE_CENTS = range(1_000, 2_001, 100)
@@ -90,49 +88,6 @@ def business_date(occurred_on: date, first_open_day: date) -> date:
     return max(occurred_on, first_open_day)
 
 
-def validate_close_date(day: date, today: date, first_day: date | None) -> None:
-    """Reject a day in the future or before the company's first day.
-
-    Raise ``future_date`` or ``before_first_day``.
-    """
-    if day > today:
-        raise InvalidInput(
-            "future_date",
-            f"{day} is in the future; today is {today}.",
-            hint="Close today with `popug close-day`.",
-            details={"date": day.isoformat(), "today": today.isoformat()},
-        )
-    if first_day is None or day < first_day:
-        reason = f"The company's first day is {first_day}" if first_day else "The company has no days yet"
-        raise InvalidInput(
-            "before_first_day",
-            f"{day} cannot be closed. {reason}.",
-            hint="Run `popug income` to see the company's days.",
-            details={"date": day.isoformat(), "first_day": first_day.isoformat() if first_day else None},
-        )
-
-
-def nonexistent_day(day: date, time_zone: str) -> InvalidInput:
-    """Return the error for a date that the time zone skipped, such as 2011-12-30 in Pacific/Apia."""
-    return InvalidInput(
-        "no_such_day",
-        f"The date {day} does not exist in {time_zone}.",
-        hint="Close the day before or the day after it.",
-        details={"date": day.isoformat(), "time_zone": time_zone},
-    )
-
-
-def require_confirmation(days_count: int, *, confirmed: bool) -> None:
-    """Raise ``needs_yes`` if too many days would be closed without confirmation, because the clock may be wrong."""
-    if days_count > MAX_UNCONFIRMED_DAYS and not confirmed:
-        raise InvalidInput(
-            "needs_yes",
-            f"This would close {counted(days_count, 'day')} at once, more than {MAX_UNCONFIRMED_DAYS}.",
-            hint="Check the clock, then confirm with --yes.",
-            details={"days": days_count},
-        )
-
-
 def require_expected_payouts(expected_cents: int, payouts_cents: Sequence[int], closed: Sequence[date]) -> None:
     """Raise ``changed_meanwhile`` if the payouts of the days to close do not add up to what a user confirmed.
 
@@ -148,6 +103,22 @@ def require_expected_payouts(expected_cents: int, payouts_cents: Sequence[int], 
             hint="Run `popug close-day` again to see the new total.",
             details={"expected_cents": expected_cents, "payouts_cents": total_cents},
         )
+
+
+def behind(day: date, event_id: str, *, is_set_aside: bool) -> Unavailable:
+    """Return the error for a day that tasks has ended, if billing has not consumed its ``day_ended`` yet."""
+    if is_set_aside:
+        reason = f"billing failed on the event {event_id}, which ends it, and has set it aside"
+        hint = "Run `popug events dead`, repair the cause, and run `popug events retry`; then close the day again."
+    else:
+        reason = f"billing has not processed the event {event_id} yet, which ends it"
+        hint = "Run `popug close-day` again in a moment."
+    return Unavailable(
+        "behind",
+        f"{day} cannot be closed now: {reason}.",
+        hint=hint,
+        details={"date": day.isoformat(), "event_id": event_id},
+    )
 
 
 def statement_range(first: date | None, last: date | None, today: date) -> tuple[date, date]:

@@ -160,6 +160,16 @@ class DayRow(SQLModel, table=True):
     closed_at: str
 
 
+class EndedDayRow(SQLModel, table=True):
+    """A day that tasks has ended, as far as billing has consumed its ``day_ended``."""
+
+    __tablename__ = "billing_ended_days"
+    __table_args__ = ({"sqlite_strict": True},)
+
+    business_date: str = Field(primary_key=True)
+    recorded_at: str
+
+
 class CompanyRow(SQLModel, table=True):
     """The single row with the company's first day."""
 

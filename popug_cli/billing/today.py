@@ -101,11 +101,12 @@ def _activity(event: Delivered[Event], me: str) -> OwnActivity | None:
                 task_id=data.task_id,
                 assignee=data.assignee_id if what is ActivityKind.TAKEN else None,
                 shuffle_id=data.shuffle_id,
+                business_date=event.business_date,
             )
         case EntryPosted(user_id=owner, task_id=str()) if owner == me:
             return _entry(event, data)
         case PayoutMade(user_id=owner) if owner == me:
-            return _money(event, ActivityKind.PAID, -data.amount_cents)
+            return _money(event, ActivityKind.PAID, -data.amount_cents, data.business_date)
     return None
 
 
@@ -118,14 +119,16 @@ def _assignment_kind(assigned: TaskAssigned, me: str) -> ActivityKind:
 def _entry(event: Delivered[Event], entry: EntryPosted) -> OwnActivity | None:
     """Return the activity of a reward or a correction; other entries have an event of their own."""
     if entry.kind is EntryKind.REWARD:
-        return _money(event, ActivityKind.COMPLETED, entry.amount_cents, entry.task_id)
+        return _money(event, ActivityKind.COMPLETED, entry.amount_cents, entry.business_date, entry.task_id)
     if entry.kind in REVERSALS.values():
         signed_cents = entry.kind.balance_sign * entry.amount_cents
-        return _money(event, ActivityKind.CORRECTED, signed_cents, entry.task_id)
+        return _money(event, ActivityKind.CORRECTED, signed_cents, entry.business_date, entry.task_id)
     return None
 
 
-def _money(event: Delivered[Event], what: ActivityKind, signed_cents: int, task_id: str | None = None) -> OwnActivity:
+def _money(
+    event: Delivered[Event], what: ActivityKind, signed_cents: int, business_date: date, task_id: str | None = None
+) -> OwnActivity:
     return OwnActivity(
         sequence=event.sequence,
         at=event.time,
@@ -133,18 +136,16 @@ def _money(event: Delivered[Event], what: ActivityKind, signed_cents: int, task_
         actor=event.actor,
         task_id=task_id,
         signed_cents=signed_cents,
+        business_date=business_date,
     )
 
 
 def _finished(activity: OwnActivity, names: dict[str, str], context: Context) -> OwnActivity:
     """Return an activity with the name of its assignee, and the date that its money counts for if that is later."""
     if activity.what is ActivityKind.TAKEN:
-        return msgspec.structs.replace(activity, assignee=names[activity.assignee or ""])
+        return msgspec.structs.replace(activity, assignee=names[activity.assignee or ""], business_date=None)
     if activity.what is ActivityKind.PAID:
-        return activity
-    return msgspec.structs.replace(activity, business_date=_later_date(activity.at, context))
-
-
-def _later_date(at: datetime, context: Context) -> date | None:
-    day = open_business_date(at, context)
-    return day if day > context.calendar.date_of(context.now) else None
+        return msgspec.structs.replace(activity, business_date=None)
+    day = activity.business_date or open_business_date(activity.at, context)
+    is_later = day > context.calendar.date_of(context.now)
+    return msgspec.structs.replace(activity, business_date=day if is_later else None)

@@ -38,7 +38,8 @@ class Context:
     ``now`` is read at the start, in a write transaction under the write lock. ``position`` is the end of the log at the
     start; for a consumer of new events, the position that its batch reaches. ``draws`` makes the seed of each draw.
     ``password_work`` was computed before the transaction. ``on_rollback`` holds context managers that are exited when a
-    write transaction has ended, and that undo changes outside the database if it failed.
+    write transaction has ended, and that undo changes outside the database if it failed. ``service`` is that of the
+    runtime.
     """
 
     connection: Connection
@@ -56,6 +57,7 @@ class Context:
     progress: Progress
     on_rollback: ExitStack
     password_work: PasswordWork = PasswordWork()
+    service: str = ""
 
     def at_position(self, position: int) -> "Context":
         """Return the same context at another position."""
@@ -66,6 +68,11 @@ SELECT_OWN_LINK = "SELECT 1 FROM bus_links WHERE last_sequence = ? AND hash = ?"
 LOG_ID_DIGITS = 8
 
 WriteStatement = Callable[[str, Sequence[Sequence[Any]]], None]
+
+
+def digits_of(log_id: str) -> str:
+    """Return the digits of a log's id that distinguish it from others: the last ones, since the first are the time."""
+    return log_id[-LOG_ID_DIGITS:]
 
 
 def _ignore_change(principal: Principal) -> None:
@@ -93,7 +100,9 @@ class Runtime:
 
     ``write_lock`` is held around each write transaction; if threads share the company, it excludes the other threads.
     ``on_change`` is called after each transaction of ``writing`` that changed something, with its principal.
-    ``newest`` is the newest state of the database that a transaction of this process has seen or made.
+    ``newest`` is the newest state of the database that a transaction of this process has seen or made. ``service`` is
+    the service of a cluster that the database belongs to, or empty if the database has the whole company;
+    ``service_log_id`` is the id of its log.
     """
 
     database: Database
@@ -108,11 +117,13 @@ class Runtime:
     write_lock: Callable[[], AbstractContextManager[None]] = nullcontext
     on_change: Callable[[Principal], None] = _ignore_change
     newest: Newest = field(default_factory=Newest)
+    service: str = ""
+    service_log_id: str = ""
 
     @property
     def log_id(self) -> str:
-        """The digits that distinguish this log from the logs of other companies."""
-        return self.home_id[-LOG_ID_DIGITS:]
+        """The digits that distinguish this log from the logs of other companies and services."""
+        return digits_of(self.service_log_id or self.home_id)
 
     @contextmanager
     def writing(self, principal: Principal) -> Iterator[Context]:
@@ -170,7 +181,9 @@ class Runtime:
             position=position,
             principal=principal,
             log=log,
-            events=Publisher(connection, now, self.randomness, principal.username, uuid7(now, self.randomness)),
+            events=Publisher(
+                connection, now, self.randomness, principal.username, uuid7(now, self.randomness), position
+            ),
             randomness=self.randomness,
             draws=self.draws,
             calendar=self.calendar,
@@ -179,4 +192,5 @@ class Runtime:
             home_id=self.home_id,
             progress=self.progress,
             on_rollback=on_rollback,
+            service=self.service,
         )

@@ -71,7 +71,8 @@ def unknown_versions(context: Context, consumers: Sequence["Consumer"]) -> Itera
 def are_current(context: Context, consumers: Sequence["Consumer"]) -> bool:
     """Return whether ``is_current`` is true of each consumer."""
     positions = cursor_positions(context)
-    window = context.log.types_after(min(positions.get(c.name, 0) for c in consumers), MIN_SKIPPED_EVENTS)
+    slowest = min((positions.get(c.name, 0) for c in consumers), default=context.position)
+    window = context.log.types_after(slowest, MIN_SKIPPED_EVENTS)
     if len(window) == MIN_SKIPPED_EVENTS:
         return all(is_current(context, consumer) for consumer in consumers)
     return not any(
@@ -100,6 +101,11 @@ def skip_unrelated(context: Context, consumers: Sequence["Consumer"]) -> None:
         if not context.events.may_have_published(consumer.types) and is_current(context, consumer):
             cursor = cursor_position(context, consumer.name)
             advance(context, consumer.name, cursor, context.events.last_position)
+
+
+def mark_published_done(context: Context, consumer: str) -> None:
+    """Record this transaction's events as done by a consumer that was up to date: the transaction has their effects."""
+    advance(context, consumer, cursor_position(context, consumer), context.events.last_position)
 
 
 def mark_rebuilt(context: Context, consumer: "Consumer") -> None:

@@ -6,6 +6,7 @@ it is done, and a dropped one is never in a range.
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import StoredEvent
@@ -15,6 +16,50 @@ SELECT_RANGE_BEFORE = (
     "SELECT first_sequence, last_sequence FROM bus_inbox WHERE consumer = :consumer AND first_sequence <= :sequence"
     " ORDER BY first_sequence DESC LIMIT 1"
 )
+EXTEND_LAST_RANGE = (
+    "UPDATE bus_inbox SET last_sequence = :last WHERE consumer = :consumer AND last_sequence = :before"
+    " AND first_sequence = (SELECT max(first_sequence) FROM bus_inbox WHERE consumer = :consumer)"
+    " AND NOT EXISTS"
+    " (SELECT 1 FROM bus_set_aside WHERE consumer = :consumer AND sequence BETWEEN :first AND :last)"
+)
+SELECT_START = (
+    "SELECT (SELECT position FROM bus_cursors WHERE consumer = :consumer), (SELECT last_sequence FROM bus_inbox"
+    " WHERE consumer = :consumer ORDER BY first_sequence DESC LIMIT 1),"
+    " EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = :consumer)"
+)
+
+
+def start(context: Context, consumer: str) -> tuple[int, bool]:
+    """Return the position of the consumer's cursor, and whether all later events are new to it.
+
+    They are not if it has done or dropped one of them, or if an earlier one is parked, so that others wait behind it.
+    """
+    row = context.connection.select_one(SELECT_START, consumer=consumer)
+    assert row is not None, "a query without FROM has one row"
+    cursor, last_done, is_any_set_aside = row
+    return cursor or 0, (last_done or 0) <= (cursor or 0) and not is_any_set_aside
+
+
+class Consumption(StrEnum):
+    """Whether a consumer has done an event, has parked or dropped it, or has still to process or receive it."""
+
+    DONE = "done"
+    SET_ASIDE = "set_aside"
+    PENDING = "pending"
+
+
+def consumption_of(context: Context, consumer: str, event_id: str) -> Consumption:
+    """Return whether a consumer has done an event, given by its id; the event may be of this transaction."""
+    context.events.flush()
+    event = context.log.by_id(event_id)
+    if event is None:
+        return Consumption.PENDING
+    place = {"consumer": consumer, "sequence": event.sequence}
+    covering = context.connection.select_one(SELECT_RANGE_BEFORE, **place)
+    if covering and covering[1] >= event.sequence:
+        return Consumption.DONE
+    is_set_aside = "SELECT 1 FROM bus_set_aside WHERE consumer = :consumer AND sequence = :sequence"
+    return Consumption.SET_ASIDE if context.connection.scalar(is_set_aside, **place) else Consumption.PENDING
 
 
 def mark_done(context: Context, consumer: str, first: int, last: int) -> None:
@@ -25,6 +70,8 @@ def mark_done(context: Context, consumer: str, first: int, last: int) -> None:
     if last < first:
         return
     connection = context.connection
+    if connection.execute(EXTEND_LAST_RANGE, consumer=consumer, first=first, last=last, before=first - 1):
+        return
     before = connection.select_one(SELECT_RANGE_BEFORE, consumer=consumer, sequence=first)
     if before and before[1] >= first - 1:
         first, last = before[0], max(last, before[1])

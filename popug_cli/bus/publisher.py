@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 import msgspec
 
@@ -39,17 +39,24 @@ class PublisherSavepoint:
 class Publisher:
     """The outbox of one transaction: it assigns positions to events, writes them in bulk and links them to the chain.
 
-    Use it under the write lock only. An event with a ``cause`` inherits its actor and correlation id from it; other
-    events get those of the command.
+    Use it under the write lock only; ``position`` is that of the last event in the log. An event with a ``cause``
+    inherits its actor and correlation id from it; other events get those of the command.
     """
 
     def __init__(
-        self, connection: Connection, now: datetime, randomness: RandomSource, actor: str, correlation_id: str
+        self,
+        connection: Connection,
+        now: datetime,
+        randomness: RandomSource,
+        actor: str,
+        correlation_id: str,
+        position: int,
     ) -> None:
         self._connection = connection
         self._time = to_rfc3339(now)
         self._actor = actor
         self._correlation_id = correlation_id
+        self._position = position
         self._last_position = -1
         self._link_start = 0
         self._link_hasher: LinkHasher | None = None
@@ -66,6 +73,11 @@ class Publisher:
         """The position of the last event that this transaction published, or -1 before the first."""
         return self._last_position
 
+    @property
+    def types(self) -> frozenset[str]:
+        """The types of the events that this transaction published, even if rolled back since."""
+        return frozenset(self._types)
+
     def may_have_published(self, types: Iterable[str]) -> bool:
         """Return whether this transaction published an event of these types, even if rolled back since."""
         return not self._types.isdisjoint(types)
@@ -81,6 +93,7 @@ class Publisher:
         cause: Delivered[Event] | None = None,
         event_id: str | None = None,
         causation_id: str | None = None,
+        business_date: date | None = None,
         password_digest: str | None = None,
     ) -> str:
         """Append an event and return its id: ``event_id``, or a new one.
@@ -108,6 +121,7 @@ class Publisher:
                 causationid=cause.id if cause else causation_id,
                 correlationid=cause.correlation_id if cause else self._correlation_id,
                 actor=cause.actor if cause else self._actor,
+                businessdate=business_date,
                 passworddigest=password_digest,
             )
         )
@@ -185,11 +199,10 @@ class Publisher:
         )
 
     def _start_link(self) -> None:
-        log = Log(self._connection)
         if self._last_position < 0:
-            self._last_position = log.last_position()
+            self._last_position = self._position
         self._link_start = self._last_position + 1
-        self._link_hasher = LinkHasher(log.head_hash() or GENESIS_HASH)
+        self._link_hasher = LinkHasher(Log(self._connection).head_hash() or GENESIS_HASH)
 
 
 class _RepeatedFields(msgspec.Struct):

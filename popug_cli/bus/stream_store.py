@@ -4,7 +4,7 @@ A service has a copy of the company's whole log, in which each event has the ser
 Events of other services are marked in ``bus_received``. All others are the service's own, and its relay sends them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -20,16 +20,18 @@ from popug_cli.storage.port import Connection
 CHUNK_ROWS = 10_000
 CHUNK_POSITIONS = 500
 SELECT_STREAMS = (
-    "SELECT log_id, last, last_id, watermark, includes, includes_watermark, gap_since, mangled_count, other_log_count,"
-    " history_change, next_offset, origin FROM bus_streams"
+    "SELECT log_id, last, last_id, watermark, stamped_at, includes, includes_watermark, gap_since, mangled_count,"
+    " other_log_count, history_change, next_offset, origin FROM bus_streams"
 )
 INSERT_STREAM = (
-    "INSERT INTO bus_streams (log_id, last, last_id, watermark, includes, includes_watermark, gap_since,"
-    " mangled_count, other_log_count, history_change, next_offset, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO bus_streams (log_id, last, last_id, watermark, stamped_at, includes, includes_watermark, gap_since,"
+    " mangled_count, other_log_count, history_change, next_offset, origin)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 UPDATE_STREAM = (
-    "UPDATE bus_streams SET log_id = ?, last = ?, last_id = ?, watermark = ?, includes = ?, includes_watermark = ?,"
-    " gap_since = ?, mangled_count = ?, other_log_count = ?, history_change = ?, next_offset = ? WHERE origin = ?"
+    "UPDATE bus_streams SET log_id = ?, last = ?, last_id = ?, watermark = ?, stamped_at = ?, includes = ?,"
+    " includes_watermark = ?, gap_since = ?, mangled_count = ?, other_log_count = ?, history_change = ?,"
+    " next_offset = ? WHERE origin = ?"
 )
 SELECT_STORED_IDS = (
     "SELECT origin_position, log.id FROM bus_received JOIN bus_log log USING (sequence)"
@@ -40,6 +42,7 @@ SELECT_LAST_OF_ORIGIN = (
     "SELECT origin_position, log.id FROM bus_received JOIN bus_log log USING (sequence)"
     " WHERE origin = ? ORDER BY origin_position DESC LIMIT 1"
 )
+SELECT_ORIGIN_POSITIONS = "SELECT sequence, origin_position FROM bus_received WHERE origin = ? AND sequence IN"
 _decode_includes = msgspec.json.Decoder(dict[str, int]).decode
 _decode_change = msgspec.json.Decoder(HistoryChange).decode
 
@@ -109,6 +112,19 @@ def create_service(context: Context, service: str, log_id: str, streams: Mapping
         context.connection.execute(INSERT_STREAM, *_row_of(origin, Stream(state, 0)))
 
 
+def forget_consumers(context: Context, consumers: Collection[str]) -> None:
+    """Delete the cursors of consumers that other services run, with the events that they have set aside."""
+    for consumer in sorted(consumers):
+        for table in ("bus_cursors", "bus_inbox", "bus_set_aside"):
+            context.connection.execute(f"DELETE FROM {table} WHERE consumer = ?", consumer)
+
+
+def find_state(connection: Connection, origin: str) -> StreamState | None:
+    """Return the state of the stream of a service, or None if its events are not received; raise as ``load`` does."""
+    row = connection.select_one(f"{SELECT_STREAMS} WHERE origin = ?", origin)
+    return None if row is None else _stream_of(row).state
+
+
 def load(connection: Connection, origin: str) -> Stream:
     """Return the stream of a service; raise ``not_a_service``, or ``InvalidStoredValue`` if the stream is damaged."""
     row = connection.select_one(f"{SELECT_STREAMS} WHERE origin = ?", origin)
@@ -129,31 +145,20 @@ def load_relay(connection: Connection) -> Relay | None:
 
 
 def _stream_of(row: Sequence[Any]) -> Stream:
-    (
-        log_id,
-        last,
-        last_id,
-        watermark,
-        includes,
-        includes_watermark,
-        gap_since,
-        mangled,
-        other_log,
-        change,
-        offset,
-        origin,
-    ) = row
+    log_id, last, last_id, watermark, stamped_at, includes, includes_watermark, *more = row
+    gap_since, mangled_count, other_log_count, change, offset, origin = more
     try:
         state = StreamState(
             log_id=log_id,
             last=last,
             last_id=last_id,
             watermark=watermark,
+            stamped_at=_instant(stamped_at),
             includes=_decode_includes(includes),
             includes_watermark=includes_watermark,
             gap_since=_instant(gap_since),
-            mangled_count=mangled,
-            other_log_count=other_log,
+            mangled_count=mangled_count,
+            other_log_count=other_log_count,
             history_change=_decode_change(change) if change else None,
         )
     except (msgspec.MsgspecError, ValueError) as error:
@@ -182,6 +187,16 @@ def stored_ids(connection: Connection, origin: str, positions: Sequence[int]) ->
     return ids
 
 
+def origin_positions(connection: Connection, origin: str, sequences: Sequence[int]) -> dict[int, int]:
+    """Return the positions in the log of ``origin`` of those events, given by local position, that it published."""
+    positions: dict[int, int] = {}
+    for start in range(0, len(sequences), CHUNK_POSITIONS):
+        chunk = sequences[start : start + CHUNK_POSITIONS]
+        placeholders = ",".join("?" * len(chunk))
+        positions.update(connection.select(f"{SELECT_ORIGIN_POSITIONS} ({placeholders})", origin, *chunk))
+    return positions
+
+
 def _mark_received(context: Context, service: str) -> None:
     """Mark the events of all other services in the copied log."""
     position = 0
@@ -204,6 +219,7 @@ def _row_of(origin: str, stream: Stream) -> tuple[object, ...]:
         state.last,
         state.last_id,
         state.watermark,
+        to_rfc3339(state.stamped_at) if state.stamped_at else None,
         msgspec.json.encode(dict(state.includes), order="sorted").decode(),
         state.includes_watermark,
         to_rfc3339(state.gap_since) if state.gap_since else None,

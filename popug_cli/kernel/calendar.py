@@ -1,13 +1,15 @@
-"""The company's calendar: the local date of an instant, and the dates that its time zone skipped."""
+"""The company's calendar: the local date of an instant, the dates that its zone skipped, and which days may close."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 from popug_cli.kernel.errors import InvalidInput, Unavailable
+from popug_cli.kernel.text import counted
 
 NON_ZONE_NAMES = frozenset({"", "localtime", "posixrules", "Factory"})  # files in the zone data that are not zones
 ONE_DAY = timedelta(days=1)
+MAX_UNCONFIRMED_DAYS = 31
 
 
 class Calendar:
@@ -83,6 +85,49 @@ def load_zone(name: str) -> ZoneInfo:
             details={"time_zone": name},
         )
     return zone
+
+
+def validate_close_date(day: date, today: date, first_day: date | None) -> None:
+    """Reject a day in the future or before the company's first day.
+
+    Raise ``future_date`` or ``before_first_day``.
+    """
+    if day > today:
+        raise InvalidInput(
+            "future_date",
+            f"{day} is in the future; today is {today}.",
+            hint="Close today with `popug close-day`.",
+            details={"date": day.isoformat(), "today": today.isoformat()},
+        )
+    if first_day is None or day < first_day:
+        reason = f"The company's first day is {first_day}" if first_day else "The company has no days yet"
+        raise InvalidInput(
+            "before_first_day",
+            f"{day} cannot be closed. {reason}.",
+            hint="Run `popug income` to see the company's days.",
+            details={"date": day.isoformat(), "first_day": first_day.isoformat() if first_day else None},
+        )
+
+
+def nonexistent_day(day: date, time_zone: str) -> InvalidInput:
+    """Return the error for a date that the time zone skipped, such as 2011-12-30 in Pacific/Apia."""
+    return InvalidInput(
+        "no_such_day",
+        f"The date {day} does not exist in {time_zone}.",
+        hint="Close the day before or the day after it.",
+        details={"date": day.isoformat(), "time_zone": time_zone},
+    )
+
+
+def require_confirmation(days_count: int, *, confirmed: bool) -> None:
+    """Raise ``needs_yes`` if too many days would be closed without confirmation, because the clock may be wrong."""
+    if days_count > MAX_UNCONFIRMED_DAYS and not confirmed:
+        raise InvalidInput(
+            "needs_yes",
+            f"This would close {counted(days_count, 'day')} at once, more than {MAX_UNCONFIRMED_DAYS}.",
+            hint="Check the clock, then confirm with --yes.",
+            details={"days": days_count},
+        )
 
 
 def _suggest_zones(name: str) -> str:

@@ -1,7 +1,7 @@
 """The envelope of an event: a CloudEvents 1.0 event in JSON with popug's extensions."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache, lru_cache
 from typing import Any, Generic, TypeVar
 
@@ -17,8 +17,8 @@ E_co = TypeVar("E_co", bound=Event, covariant=True)
 class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     """The attributes of CloudEvents, ``sequence`` (log position, decimal), causation, correlation and actor.
 
-    An event that sets a password has ``passworddigest``, a digest of the stored hash; see ``password_digest`` in
-    ``identity/rules.py``.
+    An event of tasks has ``businessdate``, the date that it counts for; see ``tasks/days.py``. An event that sets a
+    password has ``passworddigest``, a digest of the stored hash; see ``password_digest`` in ``identity/rules.py``.
     """
 
     id: str
@@ -34,6 +34,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     causationid: str | None = None
     correlationid: str | None = None
     actor: str | None = None
+    businessdate: date | None = None
     passworddigest: str | None = None
 
 
@@ -46,6 +47,7 @@ class EventFields(msgspec.Struct, Generic[E_co], frozen=True):
     data: E_co
     correlationid: str | None = None
     actor: str | None = None
+    businessdate: date | None = None
     passworddigest: str | None = None
 
 
@@ -56,7 +58,10 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class Delivered(msgspec.Struct, Generic[E_co], frozen=True):
-    """An event as a consumer receives it: its data in the newest version, and fields of the envelope."""
+    """An event as a consumer receives it: its data in the newest version, and fields of the envelope.
+
+    ``business_date`` is None if the event is not one of tasks, or was published before tasks recorded it.
+    """
 
     sequence: int
     id: str
@@ -65,6 +70,7 @@ class Delivered(msgspec.Struct, Generic[E_co], frozen=True):
     correlation_id: str
     actor: str
     data: E_co
+    business_date: date | None = None
 
 
 _decode_subject = msgspec.json.Decoder(Subject).decode
@@ -78,7 +84,8 @@ def decode(sequence: int, type_: str, envelope: str) -> Delivered[Event]:
     fields = _decoder_of(type_)(envelope)
     time = _instant(fields.time)
     correlation_id, actor = fields.correlationid or fields.id, fields.actor or "unknown"
-    return Delivered(sequence, fields.id, fields.subject, time, correlation_id, actor, upcast(fields.data))
+    data = upcast(fields.data)
+    return Delivered(sequence, fields.id, fields.subject, time, correlation_id, actor, data, fields.businessdate)
 
 
 @cache

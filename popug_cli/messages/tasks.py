@@ -336,6 +336,13 @@ class ShuffleFailed(Event, frozen=True, kw_only=True):
     error: str
 
 
+@event("tasks", 1, subject_field="business_date")
+class DayEnded(Event, frozen=True, kw_only=True):
+    """A day ended, and all days before it: what tasks publishes after this event counts for a later day."""
+
+    business_date: date
+
+
 @event("tasks", 1, subject_field="task_id")
 class TaskCompleted(Event, frozen=True, kw_only=True):
     """The assignee completed a task."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import NamedTuple
 
 from popug_cli.bus.context import Context
@@ -12,7 +13,7 @@ from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import AssigneeDraw, AssignmentReason, TaskAssigned
 from popug_cli.storage.id_index import equal_ids
-from popug_cli.tasks import people
+from popug_cli.tasks import days, people
 from popug_cli.tasks.rules import draw_assignee
 
 TASKS_AT_ONCE = 10_000
@@ -48,25 +49,28 @@ class DrawWithCandidates:
 
 @dataclass(frozen=True, slots=True)
 class Reassignment:
-    """Why tasks are reassigned; ``shuffle_id`` is None unless a shuffle does it."""
+    """Why tasks are reassigned, and the date that it counts for; ``shuffle_id`` is None unless a shuffle does it."""
 
     progress_label: str
     reason: AssignmentReason
     cause: Delivered[Event]
+    business_date: date
     shuffle_id: str | None = None
 
 
 def new_draw(purpose: DrawPurpose, subject: str, context: Context) -> DrawWithCandidates:
     """Return a draw among all users who are assignable now, with a new seed.
 
-    ``purpose`` and ``subject`` name the draw for the source of seeds: see ``kernel.randomness.Draws``.
+    ``purpose`` and ``subject`` name the draw for the source of seeds: see ``kernel.randomness.Draws``. The draw records
+    the context's position for its candidates, or that of the last change if it is later: see ``record_assignability``.
     """
+    last_change = people.last_change(context)
     parameters = AssigneeDraw(
         seed=context.draws.new_seed(purpose, subject),
         algorithm=ALGORITHM,
-        candidates_as_of=people.known_up_to(context),
+        candidates_as_of=max(context.position, last_change),
     )
-    return DrawWithCandidates(parameters, people.assignable(context), people.last_change(context))
+    return DrawWithCandidates(parameters, people.assignable(context), last_change)
 
 
 def count_draws(assignee_ids: Iterable[str], draw: DrawWithCandidates, context: Context) -> None:
@@ -128,6 +132,7 @@ def reassign(
                     draw=draw.parameters,
                 ),
                 cause=reassignment.cause,
+                business_date=reassignment.business_date,
             )
         context.connection.insert_many(UPDATE_ASSIGNEE, assignees)
         count_draws((assignee_id for assignee_id, _ in assignees), draw, context)
@@ -140,7 +145,8 @@ def reassign_unassignable(cause: Delivered[Event], context: Context) -> None:
     task_count = int(context.connection.scalar(f"SELECT count(*) {_FROM_UNASSIGNABLE_OPEN_TASKS}"))
     draw = new_draw("reassignment", cause.id, context)
     if task_count and draw.candidates:
-        reassignment = Reassignment("Reassigning", AssignmentReason.ASSIGNEE_LEFT, cause)
+        business_date = days.business_date(context)
+        reassignment = Reassignment("Reassigning", AssignmentReason.ASSIGNEE_LEFT, cause, business_date)
         reassign(_unassignable_open_tasks(context), task_count, draw, reassignment, context)
 
 

@@ -22,12 +22,13 @@ from popug_cli.messages.tasks import (
     TaskStatus,
 )
 from popug_cli.storage.disk_counter import count_on_disk
-from popug_cli.tasks import errors, imports, people, rules, shuffles
+from popug_cli.tasks import days, errors, imports, people, rules, shuffles
 from popug_cli.tasks.assignments import TASKS_AT_ONCE, has_open_tasks
-from popug_cli.tasks.creation import create, draw_for_new_tasks
+from popug_cli.tasks.creation import create, draw_for_new_tasks, next_task
 from popug_cli.tasks.queries import get_task
 
 MAX_TAKEN = 100  # ids that the result of an import lists; it counts all
+SELECT_ASSIGNEE_AND_ENDED = f"SELECT assignee_id, {days.LAST_ENDED} FROM tasks_tasks WHERE number = :number"
 
 
 def add_task(message: AddTask, context: Context) -> GetTask:
@@ -36,8 +37,9 @@ def add_task(message: AddTask, context: Context) -> GetTask:
     Raise ``invalid_title``, ``invalid_jira_id`` or ``nobody_assignable``.
     """
     parsed_title = rules.parse_title(message.title, message.jira_id)
-    (number,) = create([parsed_title], draw_for_new_tasks(context), context)
-    return GetTask(number=number)
+    task = next_task(context)
+    create([parsed_title], task, draw_for_new_tasks(task.number, context), context)
+    return GetTask(number=task.number)
 
 
 def complete_task(message: CompleteTask, context: Context) -> GetTask:
@@ -49,10 +51,14 @@ def complete_task(message: CompleteTask, context: Context) -> GetTask:
     caller_id = context.principal.user_id
     if task.status is TaskStatus.COMPLETED:
         raise errors.already_completed(task, context)
-    if _assignee_id(task, context) != caller_id:
+    assignee_id, last_ended = context.connection.select_one(SELECT_ASSIGNEE_AND_ENDED, number=task.number) or ("", None)
+    if assignee_id != caller_id:
         raise errors.not_assignee(task, context)
     _complete(task, context)
-    context.events.publish(TaskCompleted(task_id=task.task_id, assignee_id=caller_id, completed_at=context.now))
+    context.events.publish(
+        TaskCompleted(task_id=task.task_id, assignee_id=caller_id, completed_at=context.now),
+        business_date=days.business_date_after(last_ended, context),
+    )
     return GetTask(number=task.number)
 
 
@@ -65,7 +71,8 @@ def shuffle_tasks(message: ShuffleTasks, context: Context) -> GetShuffle:
         raise errors.nobody_assignable()
     shuffle_id, requested_by = context.events.new_id(), context.principal.user_id
     shuffles.record_request(shuffle_id, requested_by, context.now, context)
-    context.events.publish(ShuffleRequested(shuffle_id=shuffle_id, requested_by=requested_by))
+    request = ShuffleRequested(shuffle_id=shuffle_id, requested_by=requested_by)
+    context.events.publish(request, business_date=days.business_date(context))
     return GetShuffle(shuffle_id=shuffle_id)
 
 
@@ -84,8 +91,9 @@ def import_tasks(message: ImportTasks, context: Context) -> TaskImportResult:
             new_lines = imports.not_imported(chunk, context)
             lines_to_create = chunk if message.again else [*new_lines.values()]
             if lines_to_create:
-                draw = draw or draw_for_new_tasks(context)
-                numbers = create((line.parsed_title for line in lines_to_create), draw, context)
+                first = next_task(context)
+                draw = draw or draw_for_new_tasks(first.number, context)
+                numbers = create((line.parsed_title for line in lines_to_create), first, draw, context)
                 _record_new(lines_to_create, numbers, new_lines, context)
             if len(lines_to_create) < len(chunk):
                 taken_now = imports.find_taken(chunk, context)
@@ -115,11 +123,6 @@ def _record_new(
     """Record the created tasks whose import key is new; if several lines share a key, record the first."""
     created = reversed([*zip(lines, numbers, strict=True)])
     imports.record({line.import_key: number for line, number in created if line.import_key in new_lines}, context)
-
-
-def _assignee_id(task: Task, context: Context) -> str:
-    statement = "SELECT assignee_id FROM tasks_tasks WHERE number = :number"
-    return str(context.connection.scalar(statement, number=task.number))
 
 
 def _complete(task: Task, context: Context) -> None:

@@ -11,7 +11,7 @@ from popug_cli.messages.billing import TaskPriced
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserReactivated, UserRegistered, UserRoleChanged
 from popug_cli.messages.tasks import ShuffleRequested
-from popug_cli.tasks import people, shuffles
+from popug_cli.tasks import days, people, shuffles
 from popug_cli.tasks.assignments import reassign_unassignable
 from popug_cli.tasks.rules import Person
 
@@ -20,9 +20,10 @@ UserEvent = UserRegistered | UserRoleChanged | UserDeactivated | UserReactivated
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """Apply changes of users and prices, then run the requested shuffles."""
-    _update_people(
-        [cast(Delivered[UserEvent], event) for event in events if isinstance(event.data, UserEvent)], context
-    )
+    user_events = [cast(Delivered[UserEvent], event) for event in events if isinstance(event.data, UserEvent)]
+    if user_events:
+        days.record_first_day(context.calendar.date_of(user_events[0].time), context)
+        _update_people(user_events, context)
     _update_prices([event.data for event in events if isinstance(event.data, TaskPriced)], context)
     for event in events:
         if isinstance(event.data, ShuffleRequested):
@@ -64,8 +65,6 @@ def _require_registered(person: Person | None, event: Delivered[UserEvent]) -> P
 
 
 def _update_people(events: Sequence[Delivered[UserEvent]], context: Context) -> None:
-    if not events:
-        return
     old_people = people.load(context, {event.data.user_id for event in events})
     new_people, last_change = _apply_user_events(old_people, events)
     people.save(context, [person for user_id, person in new_people.items() if person != old_people.get(user_id)])

@@ -8,6 +8,7 @@ from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import AssignmentReason, ShuffleFailed, ShuffleRequested, TasksShuffled
+from popug_cli.tasks import days
 from popug_cli.tasks.assignments import (
     DrawWithCandidates,
     Reassignment,
@@ -46,7 +47,8 @@ def run_shuffle(request: Delivered[ShuffleRequested], context: Context) -> None:
         return
     context.events.flush()
     position_before = context.log.last_position()
-    reassignment = Reassignment("Shuffling", AssignmentReason.SHUFFLED, request, shuffle_id)
+    business_date = days.business_date(context)
+    reassignment = Reassignment("Shuffling", AssignmentReason.SHUFFLED, request, business_date, shuffle_id)
     reassign(open_tasks(context), task_count, draw, reassignment, context)
     _record_result(shuffle_id, draw, task_count, position_before, context)
     context.events.publish(
@@ -58,6 +60,7 @@ def run_shuffle(request: Delivered[ShuffleRequested], context: Context) -> None:
             task_count=task_count,
         ),
         cause=request,
+        business_date=business_date,
     )
 
 
@@ -68,7 +71,9 @@ def fail(request: Delivered[ShuffleRequested], error: str, context: Context) -> 
     shuffle_id = request.data.shuffle_id
     _finish(shuffle_id, "state = 'failed', error = :error", {"error": error}, context)
     context.events.publish(
-        ShuffleFailed(shuffle_id=shuffle_id, requested_by=request.data.requested_by, error=error), cause=request
+        ShuffleFailed(shuffle_id=shuffle_id, requested_by=request.data.requested_by, error=error),
+        cause=request,
+        business_date=days.business_date(context),
     )
 
 

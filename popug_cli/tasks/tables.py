@@ -1,6 +1,6 @@
 """The tables of tasks."""
 
-from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy import CheckConstraint, Column, Index, Integer, text
 from sqlmodel import Field, SQLModel
 
 from popug_cli.storage.id_index import id_end
@@ -95,6 +95,30 @@ class ImportedRow(SQLModel, table=True):
 
     identity: str = Field(primary_key=True)
     number: int = Field(foreign_key="tasks_tasks.number")
+
+
+class CompanyRow(SQLModel, table=True):
+    """The single row with the company's first day."""
+
+    __tablename__ = "tasks_company"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"), {"sqlite_strict": True})
+
+    id: int = Field(sa_column=Column(Integer, primary_key=True))
+    first_day: str
+
+
+class EndedDayRow(SQLModel, table=True):
+    """A day that was ended, and with it all days before.
+
+    ``event_id`` is its ``day_ended``, or NULL for a day that was closed before tasks recorded the end of days.
+    """
+
+    __tablename__ = "tasks_ended_days"
+    __table_args__ = ({"sqlite_strict": True},)
+
+    business_date: str = Field(primary_key=True)
+    event_id: str | None = Field(unique=True)
+    ended_at: str
 
 
 class ShuffleRow(SQLModel, table=True):

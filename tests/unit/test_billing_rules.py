@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from popug_cli.billing import rules, sql
 from popug_cli.billing.rules import DayMovement, OpenFigures
+from popug_cli.kernel import calendar
 from popug_cli.kernel.text import MAX_REASON_CHARACTERS
 from popug_cli.messages.billing import EntryKind
 from tests.support.error_checks import refused
@@ -114,7 +115,7 @@ def test_invalid_reason_is_refused(reason: str) -> None:
 def test_future_is_not_closed(first: date | None) -> None:
     details = {"date": "2026-03-03", "today": "2026-03-02"}
     with refused("future_date", 2, details) as error:
-        rules.validate_close_date(day(1), MONDAY, first)
+        calendar.validate_close_date(day(1), MONDAY, first)
     assert error.value.message == "2026-03-03 is in the future; today is 2026-03-02."
     assert error.value.hint == "Close today with `popug close-day`."
 
@@ -125,29 +126,29 @@ def test_future_is_not_closed(first: date | None) -> None:
 def test_day_before_the_company_is_not_closed(first: date | None, reason: str) -> None:
     details = {"date": "2026-02-28", "first_day": first.isoformat() if first else None}
     with refused("before_first_day", 2, details) as error:
-        rules.validate_close_date(day(-2), MONDAY, first)
+        calendar.validate_close_date(day(-2), MONDAY, first)
     assert error.value.message == f"2026-02-28 cannot be closed. {reason}."
     assert error.value.hint == "Run `popug income` to see the company's days."
 
 
 @pytest.mark.parametrize("asked", [day(-3), day(-1), MONDAY])
 def test_days_from_the_first_to_today_may_be_closed(asked: date) -> None:
-    rules.validate_close_date(asked, MONDAY, day(-3))
+    calendar.validate_close_date(asked, MONDAY, day(-3))
 
 
 def test_missing_day_is_refused_with_the_zone() -> None:
     details = {"date": "2011-12-30", "time_zone": "Pacific/Apia"}
     with refused("no_such_day", 2, details) as error:
-        raise rules.nonexistent_day(date(2011, 12, 30), "Pacific/Apia")
+        raise calendar.nonexistent_day(date(2011, 12, 30), "Pacific/Apia")
     assert error.value.message == "The date 2011-12-30 does not exist in Pacific/Apia."
     assert error.value.hint == "Close the day before or the day after it."
 
 
 def test_closing_more_than_a_month_needs_yes() -> None:
-    rules.require_confirmation(31, confirmed=False)
-    rules.require_confirmation(3_000_000, confirmed=True)
+    calendar.require_confirmation(31, confirmed=False)
+    calendar.require_confirmation(3_000_000, confirmed=True)
     with refused("needs_yes", 2, {"days": 32}) as error:
-        rules.require_confirmation(32, confirmed=False)
+        calendar.require_confirmation(32, confirmed=False)
     assert error.value.message == "This would close 32 days at once, more than 31."
     assert error.value.hint == "Check the clock, then confirm with --yes."
 

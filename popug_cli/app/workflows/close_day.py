@@ -1,5 +1,6 @@
 """Close days: run the consumers, close each open day in its own transaction, then send mail."""
 
+from collections.abc import Sequence
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
@@ -7,10 +8,12 @@ from typing import TYPE_CHECKING
 from popug_cli.app.asking import CompanySnapshot, perform_part
 from popug_cli.bus.consumers import retry_in_transaction, rolled_back
 from popug_cli.bus.context import Context
+from popug_cli.bus.cursors import mark_published_done
 from popug_cli.bus.dead_letters import event_id_of
 from popug_cli.bus.queries import list_parked_events
 from popug_cli.messages.billing import CloseDay, ClosedDay, CloseReport, MailCount, SetAside
 from popug_cli.messages.internal.billing import (
+    CheckNextDay,
     CloseNextDay,
     GetAmountsAtStake,
     GetCloseDate,
@@ -19,6 +22,7 @@ from popug_cli.messages.internal.billing import (
     PreviewClose,
 )
 from popug_cli.messages.internal.mail import CountMails, CountSummaries, QueueSummaries, SendDue
+from popug_cli.messages.internal.tasks import EndDay
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
@@ -56,17 +60,38 @@ def _report(
 
 
 def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> list[ClosedDay]:
-    """Close the open days and return them, with the last day added if it was closed before."""
-    closed: list[ClosedDay] = []
+    """Close the open days and return them, with the last day added if it was closed before.
+
+    Tasks ends each day in the transaction in which billing closes it, so billing need not consume the ``day_ended``.
+    Between services, ending and closing are two steps.
+    """
+    if backend.runtime.service:
+        from popug_cli.app.workflows.close_between_services import close_ended_days
+
+        ask_tasks = partial(backend.ask_service, "tasks", principal)
+        closed = close_ended_days(backend, message, principal, up_to, ask_tasks)
+        return closed + _closed_before(backend, principal, up_to, closed)
+    closed = []
 
     def close_next(context: Context) -> ClosedDay | None:
-        paid = [PaidDay(day.business_date, day.payouts_cents) for day in closed]
-        close = CloseNextDay(up_to=up_to, expected_payouts_cents=message.expected_payouts_cents, closed=tuple(paid))
-        return CompanySnapshot(context).ask(close).day
+        company = CompanySnapshot(context)
+        day = company.ask(check_next_day(message, up_to, closed)).day
+        if day is None:
+            return None
+        company.ask(EndDay(day=day, confirmed=message.confirmed))
+        closed_day = company.ask(CloseNextDay(up_to=day)).day
+        mark_published_done(context, "billing")
+        return closed_day
 
     while (day := backend.write(message, principal, close_next)) is not None:
         closed.append(day)
     return closed + _closed_before(backend, principal, up_to, closed)
+
+
+def check_next_day(message: CloseDay, up_to: date, closed: Sequence[ClosedDay]) -> CheckNextDay:
+    """Return the message that checks the next day of a close, which has closed some days already."""
+    paid = [PaidDay(day.business_date, day.payouts_cents) for day in closed]
+    return CheckNextDay(up_to=up_to, expected_payouts_cents=message.expected_payouts_cents, closed=tuple(paid))
 
 
 def _dry_run(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> CloseReport:

@@ -79,6 +79,12 @@ class PaidDay(msgspec.Struct, frozen=True):
     payouts_cents: int
 
 
+class NextDay(msgspec.Struct, frozen=True):
+    """The oldest open day up to a date, or None if none is open."""
+
+    day: date | None
+
+
 class FoundDay(msgspec.Struct, frozen=True):
     """A closed day, or None if there is none."""
 
@@ -119,16 +125,28 @@ class GetCloseDate(Query[CloseDate], frozen=True, kw_only=True):
 
 
 @declare("close-day", roles=ACCOUNTING, handler="billing.close_day")
-class CloseNextDay(Command[FoundDay], frozen=True, kw_only=True):
-    """Close the oldest open day up to a date; ``closed`` are the days that the same close has closed already.
+class CheckNextDay(Command[NextDay], frozen=True, kw_only=True):
+    """Return the oldest open day up to a date; ``closed`` are the days that the same close has closed already.
 
     It is refused if ``expected_payouts_cents``, the total of all days, is not None and was another at the beginning or
-    is another for the last day.
+    is another for the last day. It needs a write transaction, and changes nothing.
     """
 
     up_to: date
     expected_payouts_cents: Count | None = None
     closed: tuple[PaidDay, ...] = ()
+
+
+@declare("close-day", roles=ACCOUNTING, handler="billing.close_day")
+class CloseNextDay(Command[FoundDay], frozen=True, kw_only=True):
+    """Close the oldest open day up to a date, which tasks has ended.
+
+    ``ended_by`` is the id of the ``day_ended``, or None if the same transaction ends the day, or if tasks had ended it
+    before such events existed. The close is refused with ``behind`` if billing has not consumed that event.
+    """
+
+    up_to: date
+    ended_by: Id | None = None
 
 
 @declare("close-day", roles=ACCOUNTING, handler="billing.close_day")

@@ -1,4 +1,4 @@
-"""The date that money counts for: an internal message of billing, alone in its file because each new task asks it."""
+"""The date that money counts for: an internal message of tasks, alone in its file because each new task asks it."""
 
 from datetime import date
 
@@ -14,6 +14,6 @@ class BusinessDate(msgspec.Struct, frozen=True):
     today: date
 
 
-@declare("task add", roles=EVERYONE, handler="billing.days")
+@declare("task add", roles=EVERYONE, handler="tasks.days")
 class GetBusinessDate(Query[BusinessDate], frozen=True):
     """Return the date that money counts for which moves now."""

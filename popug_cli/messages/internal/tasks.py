@@ -1,10 +1,12 @@
 """Internal messages of tasks."""
 
 from collections.abc import Collection
+from datetime import date
 
 import msgspec
 
-from popug_cli.messages.base import EVERYONE, Id, Query, declare
+from popug_cli.messages.base import ACCOUNTING, EVERYONE, Command, Id, Query, declare
+from popug_cli.messages.identity import Scope
 from popug_cli.messages.tasks import HistoryLine, Task
 
 
@@ -24,6 +26,27 @@ class Assignability(msgspec.Struct, frozen=True):
     """Whether a new task can be assigned to any user."""
 
     anybody: bool
+
+
+class EndedDay(msgspec.Struct, frozen=True):
+    """The first ended day at or after the one asked for, and the id of its ``day_ended``.
+
+    The id is None for a day that was closed before tasks recorded the end of days.
+    """
+
+    day: date
+    event_id: str | None
+
+
+@declare("close-day", roles=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}), handler="tasks.end_day")
+class EndDay(Command[EndedDay], frozen=True, kw_only=True):
+    """End a day and all before it, as the first part of a close; a day that has ended already stays as it is.
+
+    More than ``MAX_UNCONFIRMED_DAYS`` after the last ended day are refused unless they are ``confirmed``.
+    """
+
+    day: date
+    confirmed: bool = False
 
 
 @declare("task show", roles=EVERYONE, handler="tasks.history")

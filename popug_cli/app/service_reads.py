@@ -1,0 +1,154 @@
+"""Wait, in a service of a cluster, until it covers what the caller has seen of the other services."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from time import monotonic, sleep
+from typing import Any, NamedTuple
+
+from popug_cli.app.replica_reads import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, WAIT_SECONDS
+from popug_cli.bus.consumers import Consumer
+from popug_cli.bus.context import Context, digits_of
+from popug_cli.bus.coverage import MissingEvent, ReceivedLog, missing_events, received_logs, shown_positions, uncovered
+from popug_cli.kernel.errors import Unavailable
+from popug_cli.kernel.positions import Position, Positions
+from popug_cli.kernel.text import counted
+from popug_cli.messages.base import Message
+from popug_cli.messages.billing import CloseDay
+from popug_cli.messages.internal.mail import QueueSummaries, SendDue
+from popug_cli.messages.mail import SendMail
+
+INSIST_SECONDS = 30.0
+INSISTING: tuple[type[Message[Any]], ...] = (CloseDay, SendMail, SendDue, QueueSummaries)
+MAX_NAMED = 3
+WHO_MAY = "identity"  # who may send a command, and who can be assigned: what every other command decides upon
+
+EnterSnapshot = Callable[[ExitStack], Context]
+Lacks = Callable[[Mapping[str, ReceivedLog]], Collection[str]]
+"""Returns the origins of which the logs lack something that is waited for."""
+
+
+class Look(NamedTuple):
+    """A snapshot, how far the service is there with each log, and the origins of which it still lacks something."""
+
+    context: Context
+    logs: Mapping[str, ReceivedLog]
+    lacking: Collection[str]
+
+    def positions(self) -> Positions:
+        """Return the positions up to which an answer from this snapshot may show something of other services."""
+        return shown_positions(self.logs)
+
+
+class ServiceReads:
+    """The waits of one message at a service; a message waits ``WAIT_SECONDS`` in all, and one that insists longer.
+
+    ``run_consumers`` processes what the service has received since.
+    """
+
+    def __init__(self, service: str, consumers: Sequence[Consumer], run_consumers: Callable[[], object]) -> None:
+        self._service = service
+        self._consumers = consumers
+        self._run_consumers = run_consumers
+        self._waited_seconds = 0.0
+        self._warned: set[str] = set()
+
+    def enter_covering(
+        self, enter_snapshot: EnterSnapshot, seen: Positions, warn: Callable[[str], None], stack: ExitStack
+    ) -> Look:
+        """Enter the first snapshot that covers what the caller has ``seen``, or warn and enter the last one.
+
+        Also warn of events among them that a consumer has set aside.
+        """
+        look = self._wait(enter_snapshot, self._lacks_some(seen), WAIT_SECONDS, stack)
+        if look.lacking:
+            self._warn_once(warn, _behind(self._service, look.lacking, WAIT_SECONDS))
+        if missing := missing_events(look.context, look.logs, seen):
+            self._warn_once(warn, _set_aside(missing))
+        return look
+
+    def wait_for_command(
+        self, message: Message[Any], enter_snapshot: EnterSnapshot, seen: Positions, warn: Callable[[str], None]
+    ) -> None:
+        """Wait until the service has what a command decides upon.
+
+        A close and the sending of mail decide upon everything that the service covers: raise ``behind`` if that takes
+        more than ``INSIST_SECONDS``. All others decide upon the users that the service has consumed, and no command
+        waits for a third service; it is performed after ``WAIT_SECONDS`` in any case, with a warning.
+        """
+        is_preview = isinstance(message, CloseDay) and message.dry_run
+        insists = isinstance(message, INSISTING) and not is_preview
+        lacks = self._lacks_some(seen) if insists or is_preview else _lacks_consumed(WHO_MAY, seen)
+        with ExitStack() as stack:
+            look = self._wait(enter_snapshot, lacks, INSIST_SECONDS if insists else WAIT_SECONDS, stack)
+        if look.lacking and insists:
+            raise _refused(self._service, look.lacking)
+        if look.lacking:
+            self._warn_once(warn, _behind(self._service, look.lacking, WAIT_SECONDS))
+
+    def _lacks_some(self, seen: Positions) -> Lacks:
+        return lambda logs: uncovered(self._service, logs, seen)
+
+    def _wait(self, enter_snapshot: EnterSnapshot, lacks: Lacks, seconds: float, stack: ExitStack) -> Look:
+        """Return the first look at which nothing lacks, else the last one; its snapshot stays open in ``stack``."""
+        began, pause, consumed_up_to = monotonic(), FIRST_PAUSE_SECONDS, -1
+        deadline = began + seconds - self._waited_seconds
+        while True:
+            with ExitStack() as attempt:
+                context = enter_snapshot(attempt)
+                logs = received_logs(context, self._service, self._consumers)
+                lacking = lacks(logs)
+                if not lacking or monotonic() >= deadline:
+                    self._waited_seconds += monotonic() - began
+                    stack.enter_context(attempt.pop_all())
+                    return Look(context, logs, lacking)
+            if context.position > consumed_up_to:
+                consumed_up_to = context.position
+                self._run_consumers()
+            else:
+                sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _warn_once(self, warn: Callable[[str], None], sentence: str) -> None:
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            warn(sentence)
+
+
+def _lacks_consumed(origin: str, seen: Positions) -> Lacks:
+    """Return what is lacking of one log alone, without its effects by other services."""
+    position = seen.get(origin, Position(0, ""))
+
+    def lacks(logs: Mapping[str, ReceivedLog]) -> Collection[str]:
+        log = logs.get(origin)
+        is_behind = log and position.log_id == digits_of(log.log_id) and position.number > log.consumed
+        return [origin] if is_behind else []
+
+    return lacks
+
+
+def _behind(service: str, lacking: Collection[str], seconds: float) -> str:
+    return (
+        f"This answer may lack what you have seen or changed before (behind): {service} has not caught up with"
+        f" {_joined(lacking)} after {seconds:.0f} seconds. Ask again in a moment."
+    )
+
+
+def _refused(service: str, lacking: Collection[str]) -> Unavailable:
+    return Unavailable(
+        "behind",
+        f"{service} has not caught up with {_joined(lacking)} after {INSIST_SECONDS:.0f} seconds, so it may lack what"
+        " you have seen or changed before. Nothing was done.",
+        hint="See `popug events status`, and try again in a moment.",
+        details={"service": service, "lacking": sorted(lacking)},
+    )
+
+
+def _set_aside(missing: Sequence[MissingEvent]) -> str:
+    named = ", ".join(f"{event.consumer}:{event.id}" for event in missing[:MAX_NAMED])
+    more = f" and {len(missing) - MAX_NAMED:,} more" if len(missing) > MAX_NAMED else ""
+    events = counted(len(missing), "event that was set aside", "events that were set aside")
+    return f"This answer lacks the effects of {events} ({named}{more}). See `popug events dead`."
+
+
+def _joined(origins: Collection[str]) -> str:
+    return " and ".join(sorted(origins))

@@ -1,0 +1,72 @@
+"""Create a home for each service from the home of a company."""
+
+import shutil
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from popug_cli import bootstrap
+from popug_cli.bus import stream_store
+from popug_cli.bus.context import Context
+from popug_cli.bus.cursors import are_current
+from popug_cli.bus.service.history import set_first_subscriptions
+from popug_cli.identity import published_keys, token_copies
+from popug_cli.kernel.home import Home
+from popug_cli.kernel.randomness import uuid7
+from popug_cli.messages.principal import OPERATOR
+from popug_cli.messages.services import SERVICES
+from popug_cli.storage import backup_file
+
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+
+
+def create_service_homes(company: "LocalBackend", directory: Path) -> dict[str, Home]:
+    """Create the home of each service in ``directory``, and return them by the name of the service.
+
+    Keys that an older popug made are first published in the company's log; its home stays as it is otherwise. All
+    services begin with the same log, because the consumers have caught up and the write lock is held. The database of
+    each service is a copy of the whole file; the service uses the tables of its module and of the bus. Only identity
+    gets the signing keys. Raise ``FileExistsError`` if a home exists, or the errors of ``bootstrap.open_runtime``.
+    """
+    homes = {service: Home(directory / service) for service in SERVICES}
+    published_keys.ensure_own_key(company.runtime)
+    while True:
+        company.catch_up(completely=True)
+        with company.runtime.writing(OPERATOR) as context:
+            if are_current(context, company.consumers):
+                log_ids = {service: uuid7(context.now, context.randomness) for service in SERVICES}
+                for service, home in homes.items():
+                    _copy(company.home, home, with_keys=service == "identity")
+                break
+    for service, home in homes.items():
+        with closing(company.for_home(home)) as backend, backend.runtime.writing(OPERATOR) as context:
+            make_service(context, service, log_ids)
+    return homes
+
+
+def make_service(context: Context, service: str, log_ids: Mapping[str, str]) -> None:
+    """Make a copy of a company's database that of a service; ``log_ids`` has the ids of all logs by service.
+
+    Only its own consumers keep their cursors and the events that they have set aside. The consumer of tokens begins at
+    the start of the log.
+    """
+    parts = SERVICES[service]
+    streams = {origin: log_ids[origin] for origin in parts.subscriptions}
+    stream_store.create_service(context, service, log_ids[service], streams)
+    for origin, names in parts.subscriptions.items():
+        set_first_subscriptions(context, origin, names)
+    stream_store.forget_consumers(context, set(bootstrap.CONSUMING_MODULES) - set(parts.consumers))
+    if service != "identity":
+        token_copies.reset(context)
+
+
+def _copy(source: Home, target: Home, *, with_keys: bool) -> None:
+    target.root.mkdir(parents=True)
+    target.make()
+    backup_file.copy_database(source.database, target.database)
+    if source.config.exists():
+        shutil.copy(source.config, target.config)
+    if with_keys:
+        shutil.copytree(source.keys, target.keys, dirs_exist_ok=True)

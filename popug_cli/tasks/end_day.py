@@ -1,0 +1,59 @@
+"""Ending a day: the part of a close that tasks performs, before billing closes the day."""
+
+from collections.abc import Callable
+from functools import partial
+
+from popug_cli.bus.context import Context
+from popug_cli.bus.workflow import WorkflowBackend
+from popug_cli.kernel.calendar import nonexistent_day, require_confirmation, validate_close_date
+from popug_cli.messages.internal.tasks import EndDay, EndedDay
+from popug_cli.messages.principal import Principal
+from popug_cli.messages.tasks import DayEnded
+from popug_cli.tasks import days
+from popug_cli.tasks.days import EndOfDays
+
+
+def end_day(message: EndDay, context: Context) -> EndedDay:
+    """Publish ``day_ended``, which ends all days up to the one asked for; if it has ended already, change nothing.
+
+    Raise ``future_date``, ``before_first_day``, ``no_such_day`` or ``needs_yes``.
+    """
+    ended = days.find_ended(message.day, context)
+    if ended.found is not None:
+        return EndedDay(ended.found, ended.event_id)
+    _check(message, ended, context)
+    business_date = days.business_date_after(ended.last_ended, context)
+    event_id = context.events.publish(DayEnded(business_date=message.day), business_date=business_date)
+    days.record_end(message.day, event_id, context)
+    return EndedDay(message.day, event_id)
+
+
+def end_day_of_service(
+    backend: WorkflowBackend, message: EndDay, principal: Principal, *, wait_for_identity: Callable[[], None]
+) -> EndedDay:
+    """End a day as the service of tasks: first consume all that identity has acknowledged, then call ``end_day``.
+
+    ``wait_for_identity`` asks identity for the head of its log, and returns when tasks has consumed its events up to
+    that. It is called outside any transaction, and not at all if the day has ended already or is refused. It raises
+    ``behind`` if identity does not answer. Then each event that waits for a retry is retried once. Raise the errors of
+    ``end_day`` as well.
+    """
+    with backend.asking(principal, is_command=True) as company:
+        ended = days.find_ended(message.day, company.context)
+        if ended.found is not None:
+            return EndedDay(ended.found, ended.event_id)
+        _check(message, ended, company.context)
+    wait_for_identity()
+    backend.catch_up(include_not_due=True, completely=True)
+    return backend.write(message, principal, partial(end_day, message))
+
+
+def _check(message: EndDay, ended: EndOfDays, context: Context) -> None:
+    """Raise the refusal of a day that may not end now."""
+    calendar = context.calendar
+    validate_close_date(message.day, calendar.date_of(context.now), ended.first_day)
+    if not calendar.exists(message.day):
+        raise nonexistent_day(message.day, calendar.time_zone)
+    start = calendar.next_day(ended.last_ended) if ended.last_ended else ended.first_day
+    assert start is not None, "a company without a first day is refused"
+    require_confirmation(sum(1 for _ in calendar.days(start, message.day)), confirmed=message.confirmed)

@@ -1,0 +1,129 @@
+"""A covered answer shows all that its caller has seen; each planted bug makes the model find one that does not."""
+
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popug_cli.bus import coverage, relay, streams
+from tests.integration.bus.covered_logs import OPERATIONS, CoveredLogs, Operation, failures
+
+MAX_RUNS_PER_BUG = 3_000
+DIGITS = st.integers(0, 9)
+
+
+class Bug(NamedTuple):
+    """A text of a module, its replacement, and the failure that the model must find."""
+
+    module: ModuleType
+    old: str
+    new: str
+    found: str
+
+
+def without_row(service: str, row: str, found: str) -> Bug:
+    """Return the bug that a row of the table is missing."""
+    line = next(
+        line for line in Path(str(coverage.__file__)).read_text().splitlines() if line.startswith(f'    "{service}":')
+    )
+    assert row in line
+    return Bug(coverage, line, line.replace(row, ""), found)
+
+
+def without_includes(service: str, row: str, found: str) -> Bug:
+    """Return the bug that a row of the table does not ask for the includes."""
+    bug = without_row(service, row, found)
+    return bug._replace(new=bug.old.replace(row, f"{row.partition(':')[0]}: None"))
+
+
+BUGS = {
+    "tasks without identity": without_row("tasks", '"identity": None,', "tasks lacks an event of identity"),
+    "tasks without billing": without_row("tasks", '"billing": None', "tasks lacks an event of billing"),
+    "billing without tasks": without_row("billing", '"tasks": None,', "billing lacks an event of tasks"),
+    "billing without identity": without_row("billing", '"identity": "tasks"', "billing lacks an event of identity"),
+    "analytics without billing": without_row("analytics", '"billing": None,', "analytics lacks an event of billing"),
+    "analytics without tasks": without_row("analytics", '"tasks": "billing",', "analytics lacks an event of tasks"),
+    "analytics without identity": without_row(
+        "analytics", '"identity": "billing"', "analytics lacks an event of identity"
+    ),
+    "mail without billing": without_row("mail", '"billing": None,', "mail lacks an event of billing"),
+    "mail without identity": without_row("mail", '"identity": "billing"', "mail lacks an event of identity"),
+    "billing without the includes of tasks": without_includes(
+        "billing", '"identity": "tasks"', "billing lacks effects at tasks of an event of identity"
+    ),
+    "analytics without the includes of billing about tasks": without_includes(
+        "analytics", '"tasks": "billing"', "analytics lacks effects at billing of an event of tasks"
+    ),
+    "analytics without the includes of billing about identity": without_includes(
+        "analytics", '"identity": "billing"', "analytics lacks effects at tasks of an event of identity"
+    ),
+    "includes with a watermark below the head": Bug(
+        relay,
+        "includes=claim.includes if claim.end == claim.head else None",
+        "includes=claim.includes",
+        "billing lacks an event of tasks",
+    ),
+    "includes of a watermark that is not consumed": Bug(
+        coverage,
+        "includes=state.includes if consumed >= state.includes_watermark else {}",
+        "includes=state.includes",
+        "billing lacks an event of tasks",
+    ),
+    "received is consumed": Bug(
+        coverage, "consumed = min(reached)", "consumed = end", "billing lacks an event of tasks"
+    ),
+    "the pending event counts as consumed": Bug(
+        coverage, "else pending - 1", "else pending", "billing lacks an event of tasks"
+    ),
+    "an answer carries only the position of its service": Bug(
+        coverage, "for origin, log in logs.items() if log.shown", "for origin, log in ()", "lacks an event"
+    ),
+    "the event at the watermark is missing": Bug(
+        coverage, "number > covered[origin]", "number > covered[origin] + 1", "billing lacks an event of tasks"
+    ),
+    "what is seen includes what is not received": Bug(
+        coverage, "min(max(reached), state.last)", "max(reached) + 100", "something is behind for ever"
+    ),
+}  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(OPERATIONS), DIGITS, DIGITS), max_size=60))
+def test_covered_answer_shows_all_that_was_seen(operations: list[Operation]) -> None:
+    CoveredLogs().run(operations)
+
+
+def test_random_runs_have_many_covered_answers() -> None:
+    made: list[CoveredLogs] = []
+
+    def make() -> CoveredLogs:
+        made.append(CoveredLogs())
+        return made[-1]
+
+    assert list(failures(make, 200)) == []
+    assert sum(logs.covered_answers for logs in made) > 200 * 20
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_planted_bug_is_found(name: str) -> None:
+    bug = BUGS[name]
+    assert any(bug.found in failure for failure in failures(lambda: logs_with(bug), MAX_RUNS_PER_BUG))
+
+
+def logs_with(bug: Bug) -> CoveredLogs:
+    source = Path(str(bug.module.__file__)).read_text()
+    assert source.count(bug.old) == 1
+    module = ModuleType(bug.module.__name__)
+    exec(compile(source.replace(bug.old, bug.new), "planted", "exec"), module.__dict__)
+    program = SimpleNamespace(decide=streams.decide)
+    for name, home in {
+        "records_of": relay,
+        "received_log": coverage,
+        "covered_positions": coverage,
+        "uncovered": coverage,
+        "shown_positions": coverage,
+    }.items():
+        setattr(program, name, getattr(module if home is bug.module else home, name))
+    return CoveredLogs(program)

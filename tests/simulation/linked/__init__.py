@@ -1,0 +1,1 @@
+"""Five linked homes: services that share no database, with topics in memory, under chaos."""
