@@ -295,7 +295,6 @@ class LocalBackend:
                     self._was_caught_up = are_current(context, self.consumers)
                     result = handle(context)
                     self.on_write(context, result)
-                    self.reads.note_write(context)
                     skip_unrelated(context, self.consumers)
                     return result
             assert consumer is not None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from popug_cli.app.replica_reads import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, WAIT_SECONDS
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context, digits_of
-from popug_cli.bus.coverage import MissingEvent, ReceivedLog, missing_events, received_logs, shown_positions, uncovered
+from popug_cli.bus.coverage import MissingEvent, ReceivedLog, missing_events, received_logs, uncovered
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.positions import Position, Positions
 from popug_cli.kernel.text import counted
@@ -34,10 +34,6 @@ class Look(NamedTuple):
     logs: Mapping[str, ReceivedLog]
     lacking: Collection[str]
 
-    def positions(self) -> Positions:
-        """Return the positions up to which an answer from this snapshot may show something of other services."""
-        return shown_positions(self.logs)
-
 
 class ServiceReads:
     """The waits of one message at a service; a message waits ``WAIT_SECONDS`` in all, and one that insists longer.
@@ -54,7 +50,7 @@ class ServiceReads:
 
     def enter_covering(
         self, enter_snapshot: EnterSnapshot, seen: Positions, warn: Callable[[str], None], stack: ExitStack
-    ) -> Look:
+    ) -> Context:
         """Enter the first snapshot that covers what the caller has ``seen``, or warn and enter the last one.
 
         Also warn of events among them that a consumer has set aside.
@@ -64,7 +60,7 @@ class ServiceReads:
             self._warn_once(warn, _behind(self._service, look.lacking, WAIT_SECONDS))
         if missing := missing_events(look.context, look.logs, seen):
             self._warn_once(warn, _set_aside(missing))
-        return look
+        return look.context
 
     def wait_for_command(
         self, message: Message[Any], enter_snapshot: EnterSnapshot, seen: Positions, warn: Callable[[str], None]

@@ -17,6 +17,7 @@ from popug_cli.bus.context import Context, digits_of
 from popug_cli.bus.cursors import cursor_positions
 from popug_cli.bus.log import type_condition
 from popug_cli.bus.parked_events import BLOCKING_STATES
+from popug_cli.bus.relay import SELECT_PREVIOUS_OWN
 from popug_cli.bus.streams import StreamState
 from popug_cli.kernel.positions import Position, Positions
 
@@ -40,23 +41,17 @@ SELECT_SET_ASIDE = (
     "SELECT parked.id, parked.consumer FROM bus_set_aside parked JOIN bus_received USING (sequence)"
     f" WHERE state IN {BLOCKING_STATES} AND origin = ? AND origin_position <= ? ORDER BY parked.id"
 )
-SELECT_LAST_OWN = (
-    "SELECT max(sequence) FROM bus_log WHERE sequence > ?"
-    " AND NOT EXISTS (SELECT 1 FROM bus_received WHERE bus_received.sequence = bus_log.sequence)"
-)
 
 
 class ReceivedLog(NamedTuple):
     """How far a service is with the log of another one.
 
-    Its consumers have consumed all up to ``consumed``, and nothing after ``shown`` can be seen in an answer.
-    ``includes`` has what the publisher covered; it is empty unless the log is consumed up to where the publisher said
-    so.
+    Its consumers have consumed all up to ``consumed``. ``includes`` has what the publisher covered; it is empty unless
+    the log is consumed up to where the publisher said so.
     """
 
     log_id: str
     consumed: int
-    shown: int
     includes: Mapping[str, int]
 
 
@@ -74,14 +69,9 @@ def received_log(state: StreamState, first_pending: Sequence[int | None]) -> Rec
     Events that were set aside are before the cursor, so they count as consumed.
     """
     end = max(state.watermark, state.last)
-    reached = [end if pending is None else pending - 1 for pending in first_pending] or [end]
-    consumed = min(reached)
-    return ReceivedLog(
-        log_id=state.log_id,
-        consumed=consumed,
-        shown=min(max(reached), state.last),
-        includes=state.includes if consumed >= state.includes_watermark else {},
-    )
+    consumed = min([end, *(position - 1 for position in first_pending if position is not None)])
+    includes = state.includes if consumed >= state.includes_watermark else {}
+    return ReceivedLog(state.log_id, consumed, includes)
 
 
 def covered_positions(service: str, logs: Mapping[str, ReceivedLog]) -> dict[str, int]:
@@ -110,11 +100,6 @@ def uncovered(service: str, logs: Mapping[str, ReceivedLog], seen: Positions) ->
         for origin, (number, log_id) in seen.items()
         if origin in covered and number > covered[origin] and log_id == digits_of(logs[origin].log_id)
     }
-
-
-def shown_positions(logs: Mapping[str, ReceivedLog]) -> dict[str, Position]:
-    """Return the positions of other logs up to which an answer may show something."""
-    return {origin: Position(log.shown, digits_of(log.log_id)) for origin, log in logs.items() if log.shown}
 
 
 def received_logs(context: Context, service: str, consumers: Sequence[Consumer]) -> dict[str, ReceivedLog]:
@@ -150,9 +135,16 @@ def missing_events(context: Context, logs: Mapping[str, ReceivedLog], seen: Posi
     ]
 
 
-def last_own_position(context: Context, after: int) -> int:
-    """Return the position of the service's own last event after a position, or that position."""
-    return context.connection.scalar(SELECT_LAST_OWN, after) or after
+def own_position(context: Context, service: str) -> Position:
+    """Return the position of the service's own last event: what its answers tell the other services of.
+
+    It is the end of the log if no service waits for its positions.
+    """
+    position = context.position
+    if any(service in row for row in COVERAGE.values()):
+        position, _ = context.connection.select_one(SELECT_PREVIOUS_OWN, position) or (0, "")
+    log_id = context.connection.scalar("SELECT log_id FROM bus_relay")
+    return Position(position, digits_of(log_id))
 
 
 def _first_pending(context: Context, origin: str, consumer: Consumer, cursor: int) -> int | None:
