@@ -76,7 +76,7 @@ def open_runtime(
         service=row["service"] or "",
         service_log_id=row["service_log_id"] or "",
     )
-    if database.is_shared:
+    if database.is_shared and runtime.service in published_keys.SIGNING_SERVICES:
         published_keys.ensure_own_key(runtime)
     return runtime
 
@@ -181,14 +181,15 @@ def not_initialised(home: Home) -> NotFound:
 def consumers(service: str = "") -> tuple[Consumer, ...]:
     """Return the subscriptions that a database's consumers have: those of the service that it belongs to.
 
-    Without a service, they are those of all modules, in the order of ``CONSUMING_MODULES``.
+    Without a service, they are those of all modules, in the order of ``CONSUMING_MODULES``. Each service but identity
+    also has the consumer ``tokens``, before its own: a void token is refused as early as possible.
     """
-    modules = CONSUMING_MODULES
-    if service:
-        from popug_cli.messages.services import SERVICES
+    if not service:
+        return tuple(consumer_of(module) for module in CONSUMING_MODULES)
+    from popug_cli.messages.services import SERVICES
 
-        modules = SERVICES[service].consumers
-    return tuple(consumer_of(module) for module in modules)
+    modules = SERVICES[service].consumers
+    return tuple(consumer_of(module) for module in (modules if service == "identity" else ("identity", *modules)))
 
 
 def consumer_of(module: str) -> Consumer:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from popug_cli.app.handlers import module_function, service_of
 from popug_cli.bus.context import Context
 from popug_cli.identity.authorization import authorize_part
+from popug_cli.identity.policy import authorize_asked
 from popug_cli.kernel.errors import Conflict
 from popug_cli.messages.base import DECLARATIONS, Declaration, Message
 from popug_cli.messages.principal import Principal
@@ -81,9 +82,12 @@ def perform_part(backend: "LocalBackend", principal: Principal, message: Message
 def perform_for_service(backend: "LocalBackend", principal: Principal, message: Message[Answer]) -> Answer:
     """Perform a part that another service asks for, on behalf of the sender of the whole message.
 
-    A command is a transaction of its own, after which the consumers run. Raise ``forbidden``, or the message's errors.
+    A command is a transaction of its own, after which the consumers run. Raise an error of the sender's token,
+    ``forbidden``, or the message's errors.
     """
     declaration = DECLARATIONS[type(message)]
+    with backend.runtime.reading(principal) as context:
+        authorize_asked(principal, declaration, message, context)
     if declaration.is_workflow:
         return perform_part(backend, principal, message)
     if declaration.is_command:

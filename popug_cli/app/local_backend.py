@@ -20,7 +20,7 @@ from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
 from popug_cli.bus.consumers import Consumer, catch_up, try_next_batch
 from popug_cli.bus.context import Context, PasswordWork, Runtime
 from popug_cli.bus.cursors import are_current, is_current, skip_unrelated
-from popug_cli.identity.authorization import authenticate, authorize
+from popug_cli.identity.policy import authenticate, authorize
 from popug_cli.identity.rules import check_new_user
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import Clock
@@ -88,7 +88,7 @@ class LocalBackend:
         self.before_write: Callable[[Context], None] = lambda context: None
         self.on_write: OnWrite = lambda context, result: None
         self.progress = progress
-        self._while_waiting = while_waiting
+        self.while_waiting = while_waiting
         self._clock = clock
         self._randomness = randomness
         self.ask_service = ask_service
@@ -117,7 +117,7 @@ class LocalBackend:
             clock=self._clock,
             randomness=self._randomness,
             progress=self.progress,
-            while_waiting=self._while_waiting,
+            while_waiting=self.while_waiting,
             accept_invalid_settings=self._accepts_invalid_settings,
             from_file=self._from_file,
             warn=self.warn,
@@ -162,10 +162,7 @@ class LocalBackend:
         return bootstrap.consumers(self.runtime.service)
 
     def perform(self, message: Message[Answer], token: str | None = None, *, actor: Principal = OPERATOR) -> Answer:
-        """Perform a message for the holder of `token`, and return its answer; raise a ``PopugError`` for a refusal.
-
-        ``actor`` is the principal of a message that needs no token because only the operator can send it.
-        """
+        """Perform a message for the holder of `token`, or for ``actor`` if only the operator can send it."""
         return self.perform_as(self.authenticate(message, token, actor), message)
 
     def authorize(self, message: Message[Any], token: str | None, *, actor: Principal = OPERATOR) -> Principal:

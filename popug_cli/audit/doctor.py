@@ -24,6 +24,7 @@ from popug_cli.audit.attention_checks import (
 )
 from popug_cli.audit.chain_check import chain, event_types, is_part_of_history
 from popug_cli.audit.cross_module_checks import CROSS_MODULE_INVARIANTS, tasks_as_created
+from popug_cli.audit.day_checks import DAY_INVARIANTS, business_dates
 from popug_cli.audit.draw_checks import draws_reproducible
 from popug_cli.audit.identity_checks import tokens_match_events, users_match_events
 from popug_cli.audit.ledger_checks import (
@@ -38,11 +39,20 @@ from popug_cli.audit.log_pass import StartCheck, run_log_checks
 from popug_cli.audit.parallel import CheckFunction, parallel_checks
 from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result, health_of
 from popug_cli.audit.sql_invariants import INVARIANTS, Invariant
+from popug_cli.audit.stream_checks import (
+    is_service,
+    received_events_match_log,
+    stream_gaps,
+    stream_histories,
+    streams_match_log,
+)
 from popug_cli.audit.summaries import read_from_summaries
+from popug_cli.audit.token_checks import keys_match_events, news_of_identity, token_copies_match_events
 from popug_cli.bus.context import Context
 from popug_cli.bus.hash_chain import GENESIS_HASH
 from popug_cli.bus.status import log_problems
 from popug_cli.bus.unlinked_events import first_sentences, problems_of_unlinked
+from popug_cli.identity.published_keys import SIGNING_SERVICES
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.progress import no_progress
 from popug_cli.messages.company import Check, Health, LedgerProof
@@ -99,9 +109,9 @@ def examine(context: Context, *, is_file_checked: bool = False) -> Health:
     Raise ``Unavailable`` if the machine, and not the company's data, prevents a check.
     """
     other_checks: list[AnyCheck] = [
+        *(_service_checks() if is_service(context) else ()),
         NamedCheck("schema", _schema),
-        NamedCheck("users_match_events", users_match_events),
-        NamedCheck("tokens_match_events", tokens_match_events),
+        *_identity_checks(context.service),
         NamedCheck("no_event_skipped", no_event_skipped, RunIn.EITHER),
         NamedLogCheck("read_models_match_replay", read_models),
         NamedCheck("parked_events", parked_events),
@@ -118,6 +128,20 @@ def examine(context: Context, *, is_file_checked: bool = False) -> Health:
     return health_of(checks, _head(context))
 
 
+def _identity_checks(service: str) -> list[NamedCheck]:
+    """Return the checks of identity's tables or, in a service that does not have them, of its copies."""
+    if service in SIGNING_SERVICES:
+        return [
+            NamedCheck("users_match_events", users_match_events),
+            NamedCheck("tokens_match_events", tokens_match_events),
+            NamedCheck("keys_match_events", keys_match_events),
+        ]
+    return [
+        NamedCheck("token_copies_match_events", token_copies_match_events),
+        NamedCheck("news_of_identity", news_of_identity),
+    ]
+
+
 def prove(context: Context, head: str | None = None) -> LedgerProof:
     """Check the file, the log, the ledger and the draws; return the first violation, and whether ``head`` is unknown.
 
@@ -129,6 +153,16 @@ def prove(context: Context, head: str | None = None) -> LedgerProof:
     return LedgerProof(
         ok=violations is None, head=_head(context), entries=_count_entries(context), first_wrong=violations
     )
+
+
+def _service_checks() -> list[AnyCheck]:
+    """Return the checks of a service's streams and of its relay."""
+    return [
+        NamedCheck("streams_match_log", streams_match_log),
+        NamedLogCheck("received_events_match_log", received_events_match_log),
+        NamedCheck("stream_gaps", stream_gaps),
+        NamedCheck("stream_histories", stream_histories),
+    ]
 
 
 def _proof_checks() -> list[AnyCheck]:
@@ -147,11 +181,12 @@ def _proof_checks() -> list[AnyCheck]:
                 _check_of(invariant),
                 RunIn.THREAD_WITH_SUMMARIES if invariant.reads_summaries else RunIn.EITHER,
             )
-            for invariant in (*INVARIANTS, *CROSS_MODULE_INVARIANTS)
+            for invariant in (*INVARIANTS, *CROSS_MODULE_INVARIANTS, *DAY_INVARIANTS)
         ),
         NamedLogCheck("income_sources_agree", income_sources_agree),
         NamedLogCheck("tasks_match_events", tasks_as_created),
         NamedCheck("closed_days_without_gaps", closed_days),
+        NamedLogCheck("business_dates_follow_ends", business_dates),
         NamedLogCheck("draws_reproducible", draws_reproducible),
     ]
 

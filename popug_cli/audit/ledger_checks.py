@@ -17,6 +17,7 @@ from popug_cli.billing import sql
 from popug_cli.billing.consumers import CONSUMER as BILLING
 from popug_cli.billing.rules import debit_and_credit
 from popug_cli.bus.context import Context
+from popug_cli.bus.log import IS_RARE
 from popug_cli.bus.status import skipped_problems
 from popug_cli.kernel.stored_values import from_iso_date
 from popug_cli.mail.consumers import CONSUMER as MAIL
@@ -47,17 +48,26 @@ SELECT_IS_ANALYTICS_UP_TO_DATE = f"""
         AND coalesce((SELECT position FROM bus_cursors WHERE consumer = 'analytics'), 0)
         >= coalesce((SELECT max(sequence) FROM bus_log WHERE type = '{EntryPosted.TYPE}'), 0)
 """
+# Before days were ended by events, a reversal could be dated before its entry if the clock was set back.
+TIME_OF_FIRST_END = (
+    "(SELECT json_extract(envelope, '$.time') FROM bus_log WHERE type = 'popug.tasks.day_ended.v1'"
+    f" AND {IS_RARE} ORDER BY +sequence LIMIT 1)"
+)
 SELECT_WRONG_CAUSES = f"""
     SELECT * FROM (
         SELECT entry.entry_id, entry.kind, CASE entry.kind
                 WHEN 'fee' THEN 'popug.tasks.task_assigned.v1' WHEN 'reward' THEN 'popug.tasks.task_completed.v1'
-                WHEN 'payout' THEN 'popug.billing.payout_made.v1' ELSE 'popug.billing.entry_posted.v1' END
-                AS expected_type,
-            log.type AS cause_type, entry.occurred_at,
+                WHEN 'payout' THEN CASE log.type WHEN 'popug.billing.payout_made.v1' THEN log.type
+                    ELSE 'popug.billing.payout_made.v2' END
+                ELSE 'popug.billing.entry_posted.v1' END AS expected_type,
+            log.type AS cause_type, entry.occurred_at, entry.business_date,
+            CASE WHEN entry.corrects IS NULL THEN json_extract(log.envelope, '$.businessdate')
+                WHEN entry.recorded_at > {TIME_OF_FIRST_END} THEN json_extract(log.envelope, '$.data.business_date') END
+                AS earliest_date,
             CASE WHEN entry.corrects IS NULL THEN json_extract(log.envelope, '$.time') ELSE entry.recorded_at END
                 AS caused_at
         FROM billing_entries entry LEFT JOIN bus_log log ON {equal_ids("log.id", "entry.event_id")}
-    ) AS caused WHERE cause_type IS NOT expected_type OR caused_at IS NOT occurred_at
+    ) AS caused WHERE cause_type IS NOT expected_type OR caused_at IS NOT occurred_at OR business_date < earliest_date
 """
 
 
@@ -101,7 +111,7 @@ def income_sources_agree(context: Context) -> LogCheck:
 
 def entries_have_causes(context: Context) -> Check:
     """Check that every entry has a cause that fits its kind, with the same timestamp."""
-    statement = "every entry has a valid cause with the same timestamp"
+    statement = "every entry has a valid cause with the same timestamp, and is not dated before it"
     return check_result("entry_causes_exist", statement, list(islice(_wrong_causes(context), MAX_SHOWN_VIOLATIONS + 1)))
 
 
@@ -189,14 +199,15 @@ def _entry_fields(event: CheckedEvent[EntryPosted], stored_date: Callable[[date]
 
 
 def _wrong_causes(context: Context) -> Iterator[str]:
-    """Describe entries whose cause is missing or has the wrong type or time.
+    """Describe entries whose cause is missing, has the wrong type or time, or counts for a later date.
 
     A correction must occur when it is recorded, because its cause is the earlier event of the wrong entry.
     """
-    for entry_id, kind, expected_type, cause_type, occurred_at, caused_at in context.connection.stream(
-        SELECT_WRONG_CAUSES
-    ):
+    rows = context.connection.stream(SELECT_WRONG_CAUSES)
+    for entry_id, kind, expected_type, cause_type, occurred_at, business_date, earliest_date, caused_at in rows:
         if cause_type != expected_type:
             yield f"entry {entry_id} (a {kind} caused by {cause_type or 'no event in the log'})"
         elif occurred_at != normalize_time(str(caused_at)):
             yield f"entry {entry_id} (occurred_at is {occurred_at}, its cause was at {caused_at})"
+        elif earliest_date is not None and business_date < earliest_date:
+            yield f"entry {entry_id} (dated {business_date}, its cause counts for {earliest_date})"

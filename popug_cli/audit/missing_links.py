@@ -18,12 +18,18 @@ WITNESS_ROWS = {
         "tasks_tasks WHERE task_id = log.subject AND completed_at = json_extract(log.envelope, '$.time')"
     ),
     "popug.tasks.tasks_shuffled.v1": "tasks_shuffles WHERE shuffle_id = log.subject AND state = 'done'",
+    "popug.tasks.day_ended.v1": "tasks_ended_days WHERE event_id = log.id",
     "popug.billing.task_priced.v1": "billing_tasks WHERE task_id = log.subject",
     "popug.billing.payout_made.v1": "billing_entries WHERE event_id = log.id",
+    "popug.billing.payout_made.v2": "billing_entries WHERE event_id = log.id",
     "popug.billing.entry_posted.v1": ("billing_entries WHERE entry_id = json_extract(log.envelope, '$.data.entry_id')"),
     "popug.billing.day_closed.v1": "billing_days WHERE business_date = log.subject",
 }
-REPEATED_TYPES = ("popug.billing.payout_made.v1", "popug.billing.entry_posted.v1")
+REPEATED_TYPES = (
+    "popug.billing.payout_made.v1",
+    "popug.billing.payout_made.v2",
+    "popug.billing.entry_posted.v1",
+)
 SELECT_WITNESS = (
     "SELECT 1 FROM bus_log log WHERE sequence = ? AND CASE type "
     + " ".join(f"WHEN '{type_}' THEN EXISTS (SELECT 1 FROM {witness})" for type_, witness in WITNESS_ROWS.items())

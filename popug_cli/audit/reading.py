@@ -23,6 +23,7 @@ class CheckedEvent(msgspec.Struct, Generic[E], frozen=True):
     time: str
     data: E
     causationid: str | None = None
+    businessdate: str | None = None
 
 
 @lru_cache(maxsize=1024)

@@ -1,6 +1,6 @@
 """The invariants that are single SQL statements: each selects descriptions of its violations.
 
-The statements read the log and the tables of several modules, which only ``audit`` may do. ``_processed_by`` restricts
+The statements read the log and the tables of several modules, which only ``audit`` may do. ``processed_by`` restricts
 events to those that a consumer has processed: parked events have no effects yet and are not violations. Some read
 ``SUMMARIES`` under their names.
 """
@@ -14,10 +14,12 @@ from popug_cli.storage.id_index import equal_ids, id_end
 
 IS_ASSIGNED = "log.type = 'popug.tasks.task_assigned.v1'"
 IS_COMPLETED = "log.type = 'popug.tasks.task_completed.v1'"
-IS_PAYOUT = f"log.type = 'popug.billing.payout_made.v1' AND {IS_RARE}"
+IS_PAYOUT_TYPE = "log.type IN ('popug.billing.payout_made.v1', 'popug.billing.payout_made.v2')"
+IS_PAYOUT = f"{IS_PAYOUT_TYPE} AND {IS_RARE}"
+PAYOUT_LINE_COUNT = "coalesce(json_extract({0}, '$.line_count'), json_array_length({0}, '$.lines'))"
 
 
-def _processed_by(consumer: str) -> str:
+def processed_by(consumer: str) -> str:
     """Return the SQL condition that a range of the consumer's inbox covers an event ``log``."""
     return (
         f"log.sequence <= (SELECT last_sequence FROM bus_inbox WHERE consumer = '{consumer}'"
@@ -151,7 +153,7 @@ INVARIANTS = (
         WHERE task.fee_cents <> priced.fee_cents OR task.reward_cents <> priced.reward_cents
             OR (task.fee_cents IS NULL AND EXISTS (
                 SELECT 1 FROM bus_log log WHERE {equal_ids("log.subject", "task.task_id")}
-                AND log.type = 'popug.billing.task_priced.v1' AND {_processed_by("tasks")}))
+                AND log.type = 'popug.billing.task_priced.v1' AND {processed_by("tasks")}))
         """,
     ),
     Invariant(
@@ -161,7 +163,7 @@ INVARIANTS = (
         SELECT 'assignment at ' || log.sequence FROM event_fields log
         LEFT JOIN billing_entries entry ON entry.event_id = log.id AND entry.kind = 'fee'
         LEFT JOIN billing_tasks task ON task.task_id = log.task_id
-        WHERE {IS_ASSIGNED} AND {_processed_by("billing")}
+        WHERE {IS_ASSIGNED} AND {processed_by("billing")}
             AND (entry.entry_id IS NULL OR entry.amount_cents <> task.fee_cents
             OR entry.task_id <> task.task_id
             OR entry.employee_id <> log.assignee_id)
@@ -174,7 +176,7 @@ INVARIANTS = (
         SELECT 'completion at ' || log.sequence FROM event_fields log
         LEFT JOIN billing_entries entry ON entry.event_id = log.id AND entry.kind = 'reward'
         LEFT JOIN billing_tasks task ON task.task_id = log.task_id
-        WHERE {IS_COMPLETED} AND {_processed_by("billing")}
+        WHERE {IS_COMPLETED} AND {processed_by("billing")}
             AND (entry.entry_id IS NULL OR entry.amount_cents <> task.reward_cents
             OR entry.task_id <> task.task_id
             OR entry.employee_id <> log.assignee_id)
@@ -282,13 +284,15 @@ INVARIANTS = (
         LEFT JOIN mail_outbox mail ON mail.kind = 'payslip'
             AND mail.user_id = json_extract(log.envelope, '$.data.user_id')
             AND mail.business_date = json_extract(log.envelope, '$.data.business_date')
-        WHERE {IS_PAYOUT} AND {_processed_by("mail")} AND (mail.mail_id IS NULL
+        WHERE {IS_PAYOUT} AND {processed_by("mail")} AND (mail.mail_id IS NULL
             OR mail.amount_cents <> json_extract(log.envelope, '$.data.amount_cents')
             OR mail.cause_id <> log.id OR mail.message_id <> '<' || mail.mail_id || '@popug.invalid>'
             OR json_extract(mail.payload, '$.amount_cents') IS NOT mail.amount_cents
             OR json_extract(mail.payload, '$.opening_balance_cents')
                 IS NOT json_extract(log.envelope, '$.data.opening_balance_cents')
             OR json_extract(mail.payload, '$.lines') IS NOT json_extract(log.envelope, '$.data.lines')
+            OR {PAYOUT_LINE_COUNT.format("mail.payload")}
+                IS NOT {PAYOUT_LINE_COUNT.format("json_extract(log.envelope, '$.data')")}
             OR json_extract(mail.payload, '$.log_head') IS NOT json_extract(log.envelope, '$.data.log_head')
             OR mail.status NOT IN ('queued', 'sending', 'sent', 'failed'))
         UNION ALL
@@ -297,7 +301,7 @@ INVARIANTS = (
         WHERE mail.kind = 'payslip' AND entry.amount_cents IS NOT mail.amount_cents
         UNION ALL
         SELECT 'payout entry ' || entry.entry_id FROM billing_entries entry LEFT JOIN bus_log log
-            ON {equal_ids("log.id", "entry.event_id")} AND log.type = 'popug.billing.payout_made.v1'
+            ON {equal_ids("log.id", "entry.event_id")} AND {IS_PAYOUT_TYPE}
         WHERE entry.kind = 'payout' AND json_extract(log.envelope, '$.data.amount_cents') IS NOT entry.amount_cents
         """,
     ),

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cache
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
@@ -14,9 +15,11 @@ from popug_cli.billing.days import first_open
 from popug_cli.billing.ledger import NewEntry, post
 from popug_cli.bus.consumers import rolled_back
 from popug_cli.bus.context import Context
+from popug_cli.bus.publisher import MAX_EVENT_BYTES
 from popug_cli.kernel.batches import batched
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.messages.billing import (
+    MAX_PAYSLIP_LINES,
     ClosedDay,
     Day,
     DayClosed,
@@ -28,6 +31,9 @@ from popug_cli.messages.billing import (
 )
 
 PAYEES_PER_BATCH = 500
+MAX_LINES_BYTES = MAX_EVENT_BYTES - 100_000  # the rest of the event is much smaller than that
+MAX_BYTES_WITHOUT_TITLE = 200  # of a line
+MAX_BYTES_PER_CHARACTER = 6  # of a title in JSON
 # An employee without entries on the day has no row for it; then the latest earlier row has the balance.
 SELECT_BALANCES_AT_DAY_END = (
     "SELECT account.account_id, coalesce(account.username, account.account_id),"
@@ -149,11 +155,22 @@ def _publish_payouts(
                 business_date=day,
                 amount_cents=payee.amount_cents,
                 opening_balance_cents=payee.opening_cents,
-                lines=payee_lines,
+                lines=_shown_lines(payee_lines),
+                line_count=len(payee_lines),
                 log_head=head,
             ),
             event_id=payee.event_id,
         )
+
+
+def _shown_lines(lines: list[PayslipLine]) -> list[PayslipLine]:
+    """Return the first lines, as many as the event of a payout can have: ``MAX_PAYSLIP_LINES``, ``MAX_LINES_BYTES``."""
+    lines = lines[:MAX_PAYSLIP_LINES]
+    titles = sum([len(line.task.title) for line in lines if line.task])
+    if MAX_BYTES_WITHOUT_TITLE * len(lines) + MAX_BYTES_PER_CHARACTER * titles <= MAX_LINES_BYTES:
+        return lines
+    sizes = accumulate(len(msgspec.json.encode(line)) + 1 for line in lines)
+    return [line for line, size in zip(lines, sizes, strict=True) if size <= MAX_LINES_BYTES]
 
 
 def _payslip_lines(

@@ -18,6 +18,7 @@ from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.internal.billing import ListOwnActivities, OwnActivities, OwnActivity
 from popug_cli.messages.tasks import TaskAssigned
 from popug_cli.messages.today import ActivityKind
+from popug_cli.messages.upcasters import versions
 
 MAX_SCANNED_POSITIONS = 200_000
 BATCH_EVENTS = 1_000
@@ -79,7 +80,8 @@ def _time_from(sequence: int, context: Context) -> datetime | None:
 
 def _my_events(after: int, context: Context) -> Iterator[Delivered[Event]]:
     """Yield the events after a position that contain the caller's id."""
-    me, types = context.principal.user_id, [kind.TYPE for kind in ACTIVITY_EVENTS]
+    me = context.principal.user_id
+    types = [version.TYPE for kind in ACTIVITY_EVENTS for version in versions(kind)]
     while rows := context.log.after(after, types, BATCH_EVENTS):
         yield from context.log.decode_known([row for row in rows if me in row[-1]])
         after = rows[-1][0]

@@ -79,6 +79,12 @@ def parked_items_of(context: Context, consumer: str, subject: str) -> list[Parke
     return [ParkedItem(*row) for row in context.connection.select(statement, consumer=consumer, subject=subject)]
 
 
+def set_aside_states(context: Context, consumer: str) -> set[str]:
+    """Return the states of the events that a consumer has set aside: retrying, waiting, dead or dropped."""
+    statement = "SELECT DISTINCT state FROM bus_set_aside WHERE consumer = :consumer"
+    return set(context.connection.column(statement, consumer=consumer))
+
+
 def describe(error: Exception) -> str:
     """Return one line of at most ``MAX_ERROR_CHARACTERS`` that describes an error."""
     words = " ".join(str(error).split()) or "no message"

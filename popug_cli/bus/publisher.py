@@ -18,7 +18,6 @@ from popug_cli.storage.port import Connection
 BUFFER_EVENTS = 1_000
 MAX_POSITION = 2**63 - 1
 MAX_EVENT_BYTES = 900_000  # so that an event fits into one record of Kafka, whose limit is 1,048,588 bytes by default
-TYPES_WITHOUT_LIMIT = {"popug.billing.payout_made.v1"}  # it has a line for each of the day's entries, however many
 INSERT_WITH_COLUMNS = (
     "INSERT INTO bus_log (sequence, envelope, type, id, subject, actor, time) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
@@ -117,7 +116,7 @@ class Publisher:
                 passworddigest=password_digest,
             )
         )
-        if len(encoded) > MAX_EVENT_BYTES and event.TYPE not in TYPES_WITHOUT_LIMIT:
+        if len(encoded) > MAX_EVENT_BYTES:
             raise _event_too_large(event.TYPE, len(encoded))
         self._last_position = position
         self._last_of_type[event.TYPE] = position

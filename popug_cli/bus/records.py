@@ -8,6 +8,7 @@ Watermarks have an empty value; see ``streams.py`` for their meaning.
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
@@ -20,6 +21,8 @@ CONTENT_TYPE = "application/cloudevents+json"
 CONTENT_TYPE_HEADER = f"{CONTENT_TYPE}; charset=UTF-8"
 REPEATED_ATTRIBUTES = ("id", "type", "source", "subject", "time")
 POSITION = re.compile("0|[1-9][0-9]{0,18}")
+EPOCH = datetime.fromtimestamp(0, UTC)
+MAX_TIMESTAMP_MS = 253_402_300_799_999  # the last millisecond of the year 9999
 LOG_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -28,11 +31,16 @@ ServiceName = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{1,32}\Z")]
 
 
 class TopicRecord(NamedTuple):
-    """A record as a topic stores it."""
+    """A record as a topic stores it.
+
+    ``timestamp_ms`` is the instant at which the broker stored it (``LogAppendTime``), in milliseconds since 1970 by the
+    broker's clock; None before that.
+    """
 
     key: bytes | None
     value: bytes | None
     headers: Headers
+    timestamp_ms: int | None = None
 
 
 class EventRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +65,7 @@ class WatermarkRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     ``previous`` and ``previous_id`` are those of the last of these events. ``includes`` has the position up to which
     the publisher had consumed the log of each other service, by the name of the service; None if the watermark does
-    not say it.
+    not say it. ``stamped_at`` is the instant at which the broker stored it, None if it is not known.
     """
 
     log_id: str
@@ -65,6 +73,7 @@ class WatermarkRecord(msgspec.Struct, frozen=True, kw_only=True):
     previous: int
     previous_id: str
     includes: Mapping[str, int] | None = None
+    stamped_at: datetime | None = None
 
 
 class MangledReason(StrEnum):
@@ -182,7 +191,12 @@ def _parse_watermark(record: TopicRecord, headers: Mapping[str, str]) -> Waterma
         raise _Mangled(MangledReason.WATERMARK_WITH_VALUE)
     includes = _includes_of(headers["popug_includes"]) if "popug_includes" in headers else None
     return WatermarkRecord(
-        log_id=log_id, position=position, previous=previous, previous_id=previous_id, includes=includes
+        log_id=log_id,
+        position=position,
+        previous=previous,
+        previous_id=previous_id,
+        includes=includes,
+        stamped_at=_instant_of(record.timestamp_ms),
     )
 
 
@@ -257,6 +271,13 @@ def _previous_in(headers: Mapping[str, str], *, up_to: int) -> tuple[int, str]:
     if previous > up_to or (previous == 0) != (previous_id == ""):
         raise _Mangled(MangledReason.INVALID_PREVIOUS)
     return previous, previous_id
+
+
+def _instant_of(timestamp_ms: int | None) -> datetime | None:
+    """Return the instant of a timestamp, or None if there is none (which Kafka says with -1) or it is not a date."""
+    if timestamp_ms is None or not 0 <= timestamp_ms <= MAX_TIMESTAMP_MS:
+        return None
+    return EPOCH + timedelta(milliseconds=timestamp_ms)
 
 
 def _includes_of(text: str) -> dict[str, int]:

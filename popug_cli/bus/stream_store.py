@@ -6,7 +6,7 @@ Events of other services are marked in ``bus_received``. All others are the serv
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,17 +19,19 @@ from popug_cli.storage.port import Connection
 
 CHUNK_ROWS = 10_000
 CHUNK_POSITIONS = 500
-SELECT_STREAM = (
-    "SELECT log_id, last, last_id, watermark, includes, includes_watermark, gap_since, mangled_count, other_log_count,"
-    " history_change, next_offset FROM bus_streams WHERE origin = ?"
+SELECT_STREAMS = (
+    "SELECT log_id, last, last_id, watermark, stamped_at, includes, includes_watermark, gap_since, mangled_count,"
+    " other_log_count, history_change, next_offset, origin FROM bus_streams"
 )
 INSERT_STREAM = (
-    "INSERT INTO bus_streams (log_id, last, last_id, watermark, includes, includes_watermark, gap_since,"
-    " mangled_count, other_log_count, history_change, next_offset, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO bus_streams (log_id, last, last_id, watermark, stamped_at, includes, includes_watermark, gap_since,"
+    " mangled_count, other_log_count, history_change, next_offset, origin)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 UPDATE_STREAM = (
-    "UPDATE bus_streams SET log_id = ?, last = ?, last_id = ?, watermark = ?, includes = ?, includes_watermark = ?,"
-    " gap_since = ?, mangled_count = ?, other_log_count = ?, history_change = ?, next_offset = ? WHERE origin = ?"
+    "UPDATE bus_streams SET log_id = ?, last = ?, last_id = ?, watermark = ?, stamped_at = ?, includes = ?,"
+    " includes_watermark = ?, gap_since = ?, mangled_count = ?, other_log_count = ?, history_change = ?,"
+    " next_offset = ? WHERE origin = ?"
 )
 SELECT_STORED_IDS = (
     "SELECT origin_position, log.id FROM bus_received JOIN bus_log log USING (sequence)"
@@ -39,6 +41,7 @@ SELECT_LAST_OF_ORIGIN = (
     "SELECT origin_position, log.id FROM bus_received JOIN bus_log log USING (sequence)"
     " WHERE origin = ? ORDER BY origin_position DESC LIMIT 1"
 )
+SELECT_ORIGIN_POSITIONS = "SELECT sequence, origin_position FROM bus_received WHERE origin = ? AND sequence IN"
 _decode_includes = msgspec.json.Decoder(dict[str, int]).decode
 _decode_change = msgspec.json.Decoder(HistoryChange).decode
 
@@ -48,6 +51,15 @@ class Stream(NamedTuple):
 
     state: StreamState
     next_offset: int
+
+
+class Relay(NamedTuple):
+    """The name of a service, the id of its log, and how far its relay is: see ``RelayRow``."""
+
+    service: str
+    log_id: str
+    position: int
+    claimed: int
 
 
 class _BusData(msgspec.Struct, frozen=True):
@@ -101,6 +113,12 @@ def forget_consumers(context: Context, consumers: Collection[str]) -> None:
             context.connection.execute(f"DELETE FROM {table} WHERE consumer = ?", consumer)
 
 
+def find_state(connection: Connection, origin: str) -> StreamState | None:
+    """Return the state of the stream of a service, or None if its events are not received; raise as ``load`` does."""
+    row = connection.select_one(f"{SELECT_STREAMS} WHERE origin = ?", origin)
+    return None if row is None else _stream_of(row).state
+
+
 def renew_log_ids(context: Context, log_ids: Mapping[str, str], relay_position: int) -> None:
     """Begin the life of a service after a restore: the ids of all logs are new, in the relay and in every stream.
 
@@ -119,24 +137,41 @@ def renew_log_ids(context: Context, log_ids: Mapping[str, str], relay_position: 
 
 def load(connection: Connection, origin: str) -> Stream:
     """Return the stream of a service; raise ``not_a_service``, or ``InvalidStoredValue`` if the stream is damaged."""
-    row = connection.select_one(SELECT_STREAM, origin)
+    row = connection.select_one(f"{SELECT_STREAMS} WHERE origin = ?", origin)
     if row is None:
         raise not_a_service(f"it receives no events of {origin}")
-    log_id, last, last_id, watermark, includes, includes_watermark, gap_since, mangled, other_log, change, offset = row
+    return _stream_of(row)
+
+
+def load_all(connection: Connection) -> dict[str, Stream]:
+    """Return all streams by origin, in the order of the names; raise ``InvalidStoredValue`` if one is damaged."""
+    return {row[-1]: _stream_of(row) for row in connection.select(f"{SELECT_STREAMS} ORDER BY origin")}
+
+
+def load_relay(connection: Connection) -> Relay | None:
+    """Return the relay of the service, or None if the database is not that of a service."""
+    row = connection.select_one("SELECT service, log_id, position, claimed FROM bus_relay")
+    return Relay(*row) if row else None
+
+
+def _stream_of(row: Sequence[Any]) -> Stream:
+    log_id, last, last_id, watermark, stamped_at, includes, includes_watermark, *more = row
+    gap_since, mangled_count, other_log_count, change, offset, origin = more
     try:
         state = StreamState(
             log_id=log_id,
             last=last,
             last_id=last_id,
             watermark=watermark,
+            stamped_at=_instant(stamped_at),
             includes=_decode_includes(includes),
             includes_watermark=includes_watermark,
             gap_since=_instant(gap_since),
-            mangled_count=mangled,
-            other_log_count=other_log,
+            mangled_count=mangled_count,
+            other_log_count=other_log_count,
             history_change=_decode_change(change) if change else None,
         )
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidStoredValue(f"the stream of {origin} is damaged: {error}") from error
     return Stream(state, offset)
 
@@ -162,6 +197,16 @@ def stored_ids(connection: Connection, origin: str, positions: Sequence[int]) ->
     return ids
 
 
+def origin_positions(connection: Connection, origin: str, sequences: Sequence[int]) -> dict[int, int]:
+    """Return the positions in the log of ``origin`` of those events, given by local position, that it published."""
+    positions: dict[int, int] = {}
+    for start in range(0, len(sequences), CHUNK_POSITIONS):
+        chunk = sequences[start : start + CHUNK_POSITIONS]
+        placeholders = ",".join("?" * len(chunk))
+        positions.update(connection.select(f"{SELECT_ORIGIN_POSITIONS} ({placeholders})", origin, *chunk))
+    return positions
+
+
 def _mark_received(context: Context, service: str) -> None:
     """Mark the events of all other services in the copied log."""
     position = 0
@@ -184,6 +229,7 @@ def _row_of(origin: str, stream: Stream) -> tuple[object, ...]:
         state.last,
         state.last_id,
         state.watermark,
+        to_rfc3339(state.stamped_at) if state.stamped_at else None,
         msgspec.json.encode(dict(state.includes), order="sorted").decode(),
         state.includes_watermark,
         to_rfc3339(state.gap_since) if state.gap_since else None,

@@ -81,13 +81,15 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     ``log_id`` is the id of the publisher's log; only ``init`` and ``restore`` set it, never a record. ``last`` and
     ``last_id`` are the position and the id of the last accepted event, 0 and empty before the first. ``includes`` is
     that of the watermark at ``includes_watermark``; it is true of a consumer that has consumed the stream up to there.
-    ``gap_since`` is the instant at which a gap was noticed that no event has filled since.
+    ``gap_since`` is the instant at which a gap was noticed that no event has filled since. ``stamped_at`` is the newest
+    instant at which the broker stored a watermark at ``watermark``, by the broker's clock.
     """
 
     log_id: str
     last: int = 0
     last_id: str = ""
     watermark: int = 0
+    stamped_at: datetime | None = None
     includes: Mapping[str, int] = {}
     includes_watermark: int = 0
     gap_since: datetime | None = None
@@ -136,7 +138,7 @@ def _decide_by_previous(state: StreamState, record: EventRecord | WatermarkRecor
     if record.previous_id != state.last_id:
         return _history_changed(state, ChangeReason.OTHER_PREVIOUS_ID, record.previous_id, now)
     if isinstance(record, WatermarkRecord):
-        return _raise_watermark(state, record)
+        return _raise_watermark(state, record, now)
     return _replace(state, StreamVerdict.ACCEPTED, last=record.position, last_id=record.id, gap_since=None)
 
 
@@ -157,8 +159,9 @@ def _decide_earlier_previous(state: StreamState, record: EventRecord | Watermark
     return _history_changed(state, ChangeReason.LAST_MISSING, "", now)
 
 
-def _raise_watermark(state: StreamState, record: WatermarkRecord) -> Decision:
-    state = msgspec.structs.replace(state, watermark=max(state.watermark, record.position))
+def _raise_watermark(state: StreamState, record: WatermarkRecord, now: datetime) -> Decision:
+    stamped_at = _newest_stamp(state, record, now)
+    state = msgspec.structs.replace(state, watermark=max(state.watermark, record.position), stamped_at=stamped_at)
     if record.includes is None or record.position < state.includes_watermark:
         return Decision(StreamVerdict.WATERMARK, state)
     includes = dict(record.includes)
@@ -166,6 +169,18 @@ def _raise_watermark(state: StreamState, record: WatermarkRecord) -> Decision:
         for service, position in state.includes.items():
             includes[service] = max(position, includes.get(service, 0))
     return _replace(state, StreamVerdict.WATERMARK, includes=includes, includes_watermark=record.position)
+
+
+def _newest_stamp(state: StreamState, record: WatermarkRecord, now: datetime) -> datetime | None:
+    """Return the stamp of the highest watermark: the newest of several, but none later than now if there is another.
+
+    The stamp of a lower watermark says nothing, because a relay that woke up late may have sent it.
+    """
+    if record.stamped_at is None or record.position < state.watermark:
+        return state.stamped_at
+    if state.stamped_at is None or record.position > state.watermark or state.stamped_at > now:
+        return record.stamped_at
+    return max(state.stamped_at, record.stamped_at)
 
 
 def _history_changed(

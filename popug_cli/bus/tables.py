@@ -208,6 +208,7 @@ class StreamRow(SQLModel, table=True):
     other_log_count: int
     history_change: str | None
     next_offset: int
+    stamped_at: str | None
 
 
 class RelayRow(SQLModel, table=True):

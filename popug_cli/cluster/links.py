@@ -13,6 +13,8 @@ from popug_cli.bus.context import Context, Runtime
 from popug_cli.bus.records import TopicRecord
 from popug_cli.bus.relay import MAX_CLAIM_EVENTS
 from popug_cli.bus.streams import StreamVerdict
+from popug_cli.identity.consumers import record_watermark
+from popug_cli.identity.token_copies import IDENTITY
 from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.messages.services import SERVICES
 
@@ -60,7 +62,10 @@ def replicate_once(
     if not (records := topic.read(offset, limit)):
         return Counter()
     with runtime.writing(ANONYMOUS) as context:
-        return replicator.take(context, origin, records, SERVICES[runtime.service].subscriptions[origin])
+        verdicts = replicator.take(context, origin, records, SERVICES[runtime.service].subscriptions[origin])
+        if origin == IDENTITY:
+            record_watermark(context)
+        return verdicts
 
 
 def republish(context: Context, after: int) -> None:

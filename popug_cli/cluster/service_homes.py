@@ -10,6 +10,7 @@ from popug_cli import bootstrap
 from popug_cli.bus import stream_store
 from popug_cli.bus.context import Context
 from popug_cli.bus.cursors import are_current
+from popug_cli.identity import published_keys, token_copies
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.randomness import uuid7
 from popug_cli.messages.principal import OPERATOR
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 def create_service_homes(company: "LocalBackend", directory: Path) -> dict[str, Home]:
     """Create the home of each service in ``directory``, and return them by the name of the service.
 
-    All begin with the same log, because the consumers have caught up and the write lock is held. The database of each
-    service is a copy of the whole file; the service uses the tables of its module and of the bus. Only identity gets
-    the signing keys. The company's home stays as it is. Raise ``FileExistsError`` if a home exists, or the errors of
-    ``bootstrap.open_runtime``.
+    Keys that an older popug made are first published in the company's log; its home stays as it is otherwise. All
+    services begin with the same log, because the consumers have caught up and the write lock is held. The database of
+    each service is a copy of the whole file; the service uses the tables of its module and of the bus. Only identity
+    gets the signing keys. Raise ``FileExistsError`` if a home exists, or the errors of ``bootstrap.open_runtime``.
     """
     homes = {service: Home(directory / service) for service in SERVICES}
+    published_keys.ensure_own_key(company.runtime)
     while True:
         company.catch_up(completely=True)
         with company.runtime.writing(OPERATOR) as context:
@@ -46,12 +48,15 @@ def create_service_homes(company: "LocalBackend", directory: Path) -> dict[str, 
 def make_service(context: Context, service: str, log_ids: Mapping[str, str]) -> None:
     """Make a copy of a company's database that of a service; ``log_ids`` has the ids of all logs by service.
 
-    Only its own consumers keep their cursors and the events that they have set aside.
+    Only its own consumers keep their cursors and the events that they have set aside. The consumer of tokens begins at
+    the start of the log.
     """
     parts = SERVICES[service]
     streams = {origin: log_ids[origin] for origin in parts.subscriptions}
     stream_store.create_service(context, service, log_ids[service], streams)
     stream_store.forget_consumers(context, set(bootstrap.CONSUMING_MODULES) - set(parts.consumers))
+    if service != "identity":
+        token_copies.reset(context)
 
 
 def _copy(source: Home, target: Home, *, with_keys: bool) -> None:

@@ -6,24 +6,25 @@ from popug_cli.bus.context import Context, Runtime
 from popug_cli.identity import published_keys, token_store, tokens
 from popug_cli.identity.rules import lower_username, name_roles
 from popug_cli.kernel.errors import NotAllowed, NotAuthenticated
-from popug_cli.messages.base import Access, Declaration, Message
-from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
+from popug_cli.messages.base import Access, Declaration, Message, Role
+from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal, TokenTerms
 
 
-def authenticate(token: str, runtime: Runtime) -> Principal:
-    """Return the owner of a token, verified without the database.
+def verify(token: str, runtime: Runtime) -> tokens.Claims:
+    """Return the claims of a token, verified without the stored tokens.
 
     Raise ``token_invalid``, ``token_expired``, ``key_invalid`` or ``insecure_file``.
     """
-    claims = tokens.verify(
-        token, published_keys.find_key(runtime), tokens.issuer_of(runtime.home_id), runtime.clock.now()
-    )
-    return principal_of(claims)
+    issuer = tokens.issuer_of(runtime.home_id)
+    return tokens.verify(token, published_keys.find_key(runtime), issuer, runtime.clock.now())
 
 
 def principal_of(claims: tokens.Claims) -> Principal:
     """Return the principal that verified claims name."""
-    return Principal(claims.username, claims.sub, claims.role, claims.jti, claims.scope)
+    terms = None
+    if claims.kind is not None and claims.at is not None:
+        terms = TokenTerms(claims.kind, claims.at, claims.exp)
+    return Principal(claims.username, claims.sub, claims.role, claims.jti, claims.scope, terms)
 
 
 def authorize(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
@@ -35,10 +36,10 @@ def authorize(principal: Principal, declaration: Declaration, message: Message[A
     if declaration.access is not Access.TOKEN or principal in (OPERATOR, SCHEDULER):
         return
     stored = _check_not_revoked(principal, context) if principal.token_id else None
-    _check_scope(principal, declaration)
-    _check_role(principal, declaration, message)
+    check_scope(principal, declaration)
+    check_role(principal, declaration, message)
     if stored is not None:
-        _check_kind(stored, declaration, message)
+        check_kind(stored.token_id, stored.kind, declaration, message)
 
 
 def authorize_part(principal: Principal, declaration: Declaration, message: Message[Any]) -> None:
@@ -47,7 +48,17 @@ def authorize_part(principal: Principal, declaration: Declaration, message: Mess
     Its role decides, and its token is not checked again: the scope permits the whole message. Raise ``forbidden``.
     """
     if principal not in (OPERATOR, SCHEDULER):
-        _check_role(principal, declaration, message)
+        check_role(principal, declaration, message)
+
+
+def authorize_asked(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
+    """Check that another service may ask for a part on behalf of a principal, whose token must be valid here as well.
+
+    Raise ``token_revoked``, ``token_expired`` or ``forbidden``.
+    """
+    if principal.token_id:
+        _check_not_revoked(principal, context)
+    authorize_part(principal, declaration, message)
 
 
 def _check_not_revoked(principal: Principal, context: Context) -> token_store.StoredToken:
@@ -59,25 +70,31 @@ def _check_not_revoked(principal: Principal, context: Context) -> token_store.St
         or not stored.active
         or Principal(stored.username, stored.user_id, stored.role, stored.token_id, stored.scope) != principal
     ):
-        raise NotAuthenticated("token_revoked", "Your login or token was revoked.", hint="Run `popug login NAME`.")
+        raise revoked()
     if stored.expires_at <= context.now:
         raise tokens.expired()
     token_store.record_use(context, stored)
     return stored
 
 
-def _check_kind(token: token_store.StoredToken, declaration: Declaration, message: Message[Any]) -> None:
+def revoked() -> NotAuthenticated:
+    """Return the error for a token that is revoked or void."""
+    return NotAuthenticated("token_revoked", "Your login or token was revoked.", hint="Run `popug login NAME`.")
+
+
+def check_kind(token_id: str, kind: str, declaration: Declaration, message: Message[Any]) -> None:
     """Refuse a machine token that would set a password or issue a token, and so outlive its own revocation."""
-    if token.kind == token_store.MACHINE and declaration.is_secret and getattr(message, "password", "") is not None:
+    if kind == token_store.MACHINE and declaration.is_secret and getattr(message, "password", "") is not None:
         raise NotAllowed(
             "forbidden",
             "A machine token may neither set a password nor issue a token.",
             hint="Unset POPUG_TOKEN and run `popug login NAME`, then repeat the command.",
-            details={"command": declaration.command_line, "token_id": token.token_id},
+            details={"command": declaration.command_line, "token_id": token_id},
         )
 
 
-def _check_scope(principal: Principal, declaration: Declaration) -> None:
+def check_scope(principal: Principal, declaration: Declaration) -> None:
+    """Raise ``forbidden`` if the token is limited to a scope that does not permit the message."""
     if principal.scope is not None and principal.scope not in declaration.scopes:
         raise NotAllowed(
             "forbidden",
@@ -87,12 +104,13 @@ def _check_scope(principal: Principal, declaration: Declaration) -> None:
         )
 
 
-def _check_role(principal: Principal, declaration: Declaration, message: Message[Any]) -> None:
+def check_role(principal: Principal, declaration: Declaration, message: Message[Any]) -> frozenset[Role]:
+    """Return the roles that may send the message; raise ``forbidden`` if that of the principal is not among them."""
     target_username: str | None = getattr(message, "username", None)
     concerns_another_user = target_username is not None and lower_username(target_username) != principal.username
     allowed = declaration.roles_for_others if concerns_another_user else declaration.roles
     if principal.role in allowed:
-        return
+        return allowed
     for_another_user = " for another user" if principal.role in declaration.roles else ""
     raise NotAllowed(
         "forbidden",

@@ -1,4 +1,9 @@
-"""The public keys of all homes that use one database: each server signs with a key of its own, and verifies all."""
+"""The public keys that verify the company's tokens.
+
+A home verifies with the files of its own keys. Homes that share a database sign with a key each, and publish it in the
+table ``identity_keys``. The other services of a cluster have no key of their own: they copy the keys of identity into
+that table from the events ``key_published``, and verify with the copies.
+"""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -6,12 +11,15 @@ from typing import TYPE_CHECKING
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.identity import keys, tokens
 from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.messages.identity import KeyPublished
 from popug_cli.messages.principal import ANONYMOUS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-IS_PUBLISHED = "SELECT 1 FROM identity_keys WHERE kid = :kid"
+SIGNING_SERVICES = ("", "identity")  # a company with one database, and the service; others verify with copies
+SELECT_KEY = "SELECT public_key FROM identity_keys WHERE kid = :kid"
+INSERT_KEY = "INSERT INTO identity_keys (kid, public_key, added_at) VALUES (?, ?, ?) ON CONFLICT (kid) DO NOTHING"
 
 
 def find_key(runtime: Runtime) -> tokens.FindKey:
@@ -25,26 +33,37 @@ def find_key(runtime: Runtime) -> tokens.FindKey:
 
 
 def ensure_own_key(runtime: Runtime) -> None:
-    """Make a signing key for this home if it has none, and publish its public key in a shared database.
+    """Make a signing key for this home if it has none, and publish the home's keys.
 
     Raise ``key_invalid`` or ``insecure_file``.
     """
     kid = keys.active_key_id(runtime.home)
     with runtime.reading(ANONYMOUS) as context:
-        if kid and context.connection.scalar(IS_PUBLISHED, kid=kid):
+        if kid and is_published(context, kid):
             return
     with runtime.writing(ANONYMOUS) as context:
         keys.create_first_key(context.home, context.randomness, context.on_rollback)
         publish(context)
 
 
+def is_published(context: Context, kid: str) -> bool:
+    """Return whether an event has published the key with that id."""
+    return bool(context.log.by_subject(kid, KeyPublished))
+
+
 def publish(context: Context) -> None:
-    """Store the home's public keys; raise ``key_invalid`` or ``insecure_file``."""
+    """Store the home's public keys, and publish each that no event has; raise ``key_invalid`` or ``insecure_file``."""
+    public_keys = [(key["kid"], key["x"]) for key in keys.public_keys(context.home)]
+    store(context, public_keys)
+    for kid, public_key in public_keys:
+        if not is_published(context, kid):
+            context.events.publish(KeyPublished(kid=kid, public_key=public_key))
+
+
+def store(context: Context, public_keys: list[tuple[str, str]]) -> None:
+    """Store public keys, given as id and key in base64url; a known key stays as it is."""
     now = to_rfc3339(context.now)
-    context.connection.execute_many(
-        "INSERT INTO identity_keys (kid, public_key, added_at) VALUES (?, ?, ?) ON CONFLICT (kid) DO NOTHING",
-        [(key["kid"], key["x"], now) for key in keys.public_keys(context.home)],
-    )
+    context.connection.execute_many(INSERT_KEY, [(kid, public_key, now) for kid, public_key in public_keys])
 
 
 def key_set(context: Context) -> list[dict[str, str]]:
@@ -60,15 +79,18 @@ def find_key_in(context: Context) -> tokens.FindKey:
     return partial(_find_in, context)
 
 
+def stored_key(context: Context, kid: str) -> "Ed25519PublicKey | None":
+    """Return the key in the table with that id, or None if there is none or it is another key than its id says."""
+    public_key = context.connection.scalar(SELECT_KEY, kid=kid)
+    return None if public_key is None else keys.load_public_key(kid, public_key)
+
+
 def _find(runtime: Runtime, kid: str) -> "Ed25519PublicKey | None":
     if (own := keys.public_key(runtime.home, kid)) is not None:
         return own
     with runtime.reading(ANONYMOUS) as context:
-        return _find_in(context, kid)
+        return stored_key(context, kid)
 
 
 def _find_in(context: Context, kid: str) -> "Ed25519PublicKey | None":
-    if (own := keys.public_key(context.home, kid)) is not None:
-        return own
-    public_key = context.connection.scalar("SELECT public_key FROM identity_keys WHERE kid = :kid", kid=kid)
-    return None if public_key is None else keys.load_public_key(kid, public_key)
+    return keys.public_key(context.home, kid) or stored_key(context, kid)

@@ -46,7 +46,7 @@ class TokenRow(SQLModel, table=True):
 
 
 class KeyRow(SQLModel, table=True):
-    """The public key of a home (base64url), under its id; homes that share a database verify each other's tokens."""
+    """A public key (base64url) under its id: that of a home with this database or, in a service, a copy."""
 
     __tablename__ = "identity_keys"
     __table_args__ = ({"sqlite_strict": True},)
@@ -68,3 +68,49 @@ class ThrottleRow(SQLModel, table=True):
     username: str = Field(primary_key=True)
     failures: int
     locked_until: str
+
+
+class RevokedTokenRow(SQLModel, table=True):
+    """Part of a service's deny list: a token that identity revoked, kept until it has expired."""
+
+    __tablename__ = "identity_revoked_tokens"
+    __table_args__ = (Index("identity_revoked_tokens_expiry", "expires_at"), {"sqlite_strict": True})
+
+    token_id: str = Field(primary_key=True)
+    expires_at: str
+
+
+class TokenOwnerRow(SQLModel, table=True):
+    """Part of a service's deny list: a user's tokens of one kind are void if they were issued before ``void_below``.
+
+    That is the position in identity's log of the last event that voids older tokens, 0 if there was none. The row is
+    kept until ``expires_at``, when all these tokens have expired.
+    """
+
+    __tablename__ = "identity_token_owners"
+    __table_args__ = (
+        CheckConstraint("kind IN ('session', 'machine')", name="known_kind"),
+        CheckConstraint("void_below >= 0", name="a_position"),
+        Index("identity_token_owners_expiry", "expires_at"),
+        {"sqlite_strict": True},
+    )
+
+    user_id: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    void_below: int
+    expires_at: str
+
+
+class WatermarkRow(SQLModel, table=True):
+    """The single row of a service that receives identity's events: the highest watermark that it has consumed.
+
+    All events of identity up to ``position`` are in the copies of keys and in the deny list, unless they are set aside.
+    ``stamped_at`` is the broker's time of the watermark.
+    """
+
+    __tablename__ = "identity_watermark"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"), {"sqlite_strict": True})
+
+    id: int = Field(primary_key=True)
+    position: int
+    stamped_at: str

@@ -7,7 +7,7 @@ Each request still checks here that the token has not expired and that its key's
 from typing import NamedTuple
 
 from popug_cli.bus.context import Runtime
-from popug_cli.identity import authorization, keys, published_keys, tokens
+from popug_cli.identity import authorization, keys, policy, tokens
 from popug_cli.messages.principal import Principal
 from popug_cli.platform.file_id import FileFingerprint
 
@@ -31,7 +31,7 @@ class VerifiedTokenCache:
     def authenticate(self, token: str, runtime: Runtime) -> Principal:
         """Return the owner of a token; verify it unless that was done already.
 
-        Raise the errors of ``authorization.authenticate``.
+        Raise the errors of ``policy.authenticate``.
         """
         verified = self._find(token, runtime)
         if verified is None:
@@ -58,7 +58,4 @@ class VerifiedTokenCache:
 def _verify(token: str, runtime: Runtime) -> VerifiedToken:
     kid = tokens.kid_of(token)
     key_fingerprint = keys.key_file_fingerprint(runtime.home, kid)
-    claims = tokens.verify(
-        token, published_keys.find_key(runtime), tokens.issuer_of(runtime.home_id), runtime.clock.now()
-    )
-    return VerifiedToken(claims, kid, key_fingerprint)
+    return VerifiedToken(policy.verify(token, runtime), kid, key_fingerprint)

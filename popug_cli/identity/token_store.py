@@ -3,9 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from popug_cli.bus.context import Context
-from popug_cli.identity import keys, tokens
+from popug_cli.identity import keys, published_keys, tokens
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.messages.base import Role
 from popug_cli.messages.identity import IssuedToken, TokenIssued, TokenLine, TokenRevoked, User
@@ -31,11 +32,13 @@ class StoredToken(msgspec.Struct, frozen=True):
 def issue(context: Context, user: User, kind: str, lifetime: timedelta, scope: str | None = None) -> IssuedToken:
     """Sign and store a token, valid from now, and publish ``token_issued``; `lifetime` is cut to whole seconds.
 
-    Raise ``key_invalid`` or ``insecure_file``.
+    First publish the signing key if no event has published it. Raise ``key_invalid`` or ``insecure_file``.
     """
     key = keys.signing_key(context.home)
+    if not published_keys.is_published(context, key.kid):
+        published_keys.publish(context)
     issued_at_seconds = int(context.now.timestamp())
-    claims = tokens.Claims(
+    unsigned = tokens.Claims(
         iss=tokens.issuer_of(context.home_id),
         aud=tokens.AUDIENCE,
         iat=issued_at_seconds,
@@ -45,9 +48,10 @@ def issue(context: Context, user: User, kind: str, lifetime: timedelta, scope: s
         username=user.username,
         role=user.role,
         scope=scope,
+        kind=kind,
     )
-    expires_at = datetime.fromtimestamp(claims.exp, UTC)
-    _insert(context, claims, kind, expires_at)
+    expires_at = datetime.fromtimestamp(unsigned.exp, UTC)
+    claims = replace(unsigned, at=_insert(context, unsigned, kind, expires_at))
     return IssuedToken(token_id=claims.jti, token=tokens.sign(claims, key), expires_at=expires_at, scope=scope)
 
 
@@ -116,7 +120,8 @@ def _revoke(context: Context, condition: str, parameters: dict[str, str], reason
             context.events.publish(TokenRevoked(token_id=token_id, user_id=user_id, reason=reason))
 
 
-def _insert(context: Context, claims: tokens.Claims, kind: str, expires_at: datetime) -> None:
+def _insert(context: Context, claims: tokens.Claims, kind: str, expires_at: datetime) -> int:
+    """Store a token and publish its event; return the position of the event."""
     context.connection.insert_many(
         "INSERT INTO identity_tokens (token_id, user_id, kind, scope, issued_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
         [(claims.jti, claims.sub, kind, claims.scope, to_rfc3339(context.now), to_rfc3339(expires_at))],
@@ -124,3 +129,4 @@ def _insert(context: Context, claims: tokens.Claims, kind: str, expires_at: date
     context.events.publish(
         TokenIssued(token_id=claims.jti, user_id=claims.sub, kind=kind, expires_at=expires_at, scope=claims.scope)
     )
+    return context.events.last_position

@@ -15,7 +15,7 @@ from popug_cli.identity.keys import ALGORITHM, SigningKey
 from popug_cli.identity.rules import MAX_TOKEN_LIFETIME
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.kernel.jwt_payload import decode_segment
-from popug_cli.messages.base import Id, Role
+from popug_cli.messages.base import Count, Id, Role
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -38,10 +38,16 @@ class CommonClaims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
 
 
 class Claims(CommonClaims, frozen=True, omit_defaults=True, kw_only=True):
-    """Claims of the token of a login or of a machine."""
+    """Claims of the token of a login (a ``session``) or of a machine.
+
+    ``at`` is the position of the token's ``token_issued`` in the log of identity. Tokens that an older popug issued
+    have neither ``kind`` nor ``at``.
+    """
 
     role: Role
     scope: str | None = None
+    kind: str | None = None
+    at: Count | None = None
 
 
 FindKey = Callable[[str], "Ed25519PublicKey | None"]
@@ -63,13 +69,23 @@ def sign(claims: msgspec.Struct, key: SigningKey) -> str:
 def verify(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
     """Return the claims of a valid token; raise ``token_invalid``, ``token_expired`` or an error of `find_key`."""
     claims = _parse_claims(signed_payload(token, find_key))
+    check_claims(claims, issuer, now)
+    return claims
+
+
+def unverified_claims(token: str) -> Claims:
+    """Return the claims of a token whose signature is not checked; raise ``token_invalid`` if it has none."""
+    return _parse_claims(_parse(token).payload)
+
+
+def check_claims(claims: Claims, issuer: str, now: datetime) -> None:
+    """Raise ``token_invalid`` for the claims of another company or a lifetime too long, else ``token_expired``."""
     if claims.iss != issuer or claims.aud != AUDIENCE:
         raise invalid("it was issued for another company")
     if not 0 < claims.exp - claims.iat <= MAX_TOKEN_LIFETIME.total_seconds():
         raise invalid("its lifetime is not allowed")
     if now.timestamp() >= claims.exp:
         raise expired()
-    return claims
 
 
 def signed_payload(token: str, find_key: FindKey) -> bytes:

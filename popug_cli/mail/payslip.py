@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from typing import NamedTuple
 
+import msgspec
+
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.money import format_cents
-from popug_cli.kernel.text import escape_hidden
+from popug_cli.kernel.text import counted, escape_hidden
 from popug_cli.mail.html import page
 from popug_cli.mail.mime import RenderedMail, render
 from popug_cli.mail.rules import subject_of
+from popug_cli.messages.base import Cents, Count, Id
 from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine
 
 WORDS = {
@@ -21,6 +24,26 @@ WORDS = {
 }
 TEXT_COLUMNS, NARROWEST_COLUMNS = 72, 24
 HEAD_SENTENCE = "The head of the log's chain, to prove that nothing was rewritten since"
+
+
+class _StoredPayout(msgspec.Struct):
+    """The payload of a payslip. Those queued by a program without version 2 have no ``line_count``."""
+
+    user_id: Id
+    business_date: date
+    amount_cents: Cents
+    opening_balance_cents: int
+    lines: list[PayslipLine]
+    log_head: str
+    line_count: Count | None = None
+
+
+def decode_payout(payload: str) -> PayoutMade:
+    """Return the payout of a stored payslip; that of version 1 may have more lines than version 2 permits."""
+    stored = msgspec.json.decode(payload, type=_StoredPayout)
+    if stored.line_count is None:
+        stored.line_count = len(stored.lines)
+    return PayoutMade(**msgspec.structs.asdict(stored))
 
 
 class PrintedLine(NamedTuple):
@@ -66,6 +89,7 @@ def _html(payout: PayoutMade, username: str, lines: list[PrintedLine]) -> str:
         day=payout.business_date.isoformat(),
         amount=format_cents(payout.amount_cents),
         opening=format_cents(payout.opening_balance_cents),
+        rest_sentence=_rest_sentence(payout),
         head_sentence=HEAD_SENTENCE,
         log_head=escape_hidden(payout.log_head),
     )
@@ -89,6 +113,9 @@ def _text_lines(payout: PayoutMade, username: str, lines: list[PrintedLine]) -> 
         yield f"  {time:<{widths[0]}}  {what:<{widths[1]}}  {figure:>{widths[2]}}  {first}".rstrip()
         yield from (indent + continuation for continuation in more)
     yield ""
+    if rest := _rest_sentence(payout):
+        yield from _wrapped(rest, TEXT_COLUMNS)
+        yield ""
     yield from _wrapped(f"{HEAD_SENTENCE}:", TEXT_COLUMNS)
     yield escape_hidden(payout.log_head)
 
@@ -102,7 +129,21 @@ def _wrapped(text: str, columns: int) -> list[str]:
 
 
 def _lines(payout: PayoutMade, calendar: Calendar) -> list[PrintedLine]:
-    return [_line(line, payout.business_date, calendar) for line in payout.lines]
+    """Return the formatted lines, and one with the sum of the entries that the payslip does not show."""
+    lines = [_line(line, payout.business_date, calendar) for line in payout.lines]
+    if rest := payout.line_count - len(payout.lines):
+        shown_cents = payout.opening_balance_cents + sum(line.signed_cents for line in payout.lines)
+        lines.append(PrintedLine("", f"{rest:,} more", format_cents(payout.amount_cents - shown_cents), ""))
+    return lines
+
+
+def _rest_sentence(payout: PayoutMade) -> str:
+    """Return how to see the entries that the payslip does not show, or an empty text if it shows all."""
+    if payout.line_count == len(payout.lines):
+        return ""
+    entries = counted(payout.line_count, "entry", "entries")
+    command = f"popug statement --from {payout.business_date} --to {payout.business_date}"
+    return f"The day has {entries}; these are the first {len(payout.lines):,}. All of them: {command}"
 
 
 def _line(line: PayslipLine, business_date: date, calendar: Calendar) -> PrintedLine:

@@ -32,7 +32,7 @@ def content_of(kind: str, payload: str) -> PayoutMade | Summary:
     """Decode the stored payload of a mail."""
     if kind == MailKind.SUMMARY:
         return msgspec.json.decode(payload, type=Summary)
-    return msgspec.json.decode(payload, type=PayoutMade)
+    return payslip.decode_payout(payload)
 
 
 def may_receive(role: Role, *, active: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -316,6 +317,9 @@ class PriceDraw(msgspec.Struct, frozen=True):
     algorithm: str
 
 
+MAX_PAYSLIP_LINES = 500  # so that an event fits into one record of Kafka
+
+
 class PayslipLine(msgspec.Struct, frozen=True):
     """One of the day's entries on a payslip; ``signed_cents`` is its effect on the balance."""
 
@@ -359,14 +363,31 @@ class EntryCorrected(Event, frozen=True, kw_only=True):
 
 
 @event("billing", 1, subject_field="user_id")
-class PayoutMade(Event, frozen=True, kw_only=True):
-    """A user was paid for a day; ``log_head`` is the head of the log's hash chain after the day's entries."""
+class PayoutMadeV1(Event, frozen=True, kw_only=True):
+    """A user was paid for a day, with a line for each entry of the day, however many. Not written any more."""
 
     user_id: Id
     business_date: date
     amount_cents: Cents
     opening_balance_cents: int
     lines: list[PayslipLine]
+    log_head: str
+
+
+@event("billing", 2, subject_field="user_id")
+class PayoutMade(Event, frozen=True, kw_only=True):
+    """A user was paid for a day; ``log_head`` is the head of the log's hash chain after the day's entries.
+
+    ``lines`` are the first of the day's ``line_count`` entries. They are all entries of the day, unless these are more
+    than 500 or their titles are very long.
+    """
+
+    user_id: Id
+    business_date: date
+    amount_cents: Cents
+    opening_balance_cents: int
+    lines: Annotated[list[PayslipLine], msgspec.Meta(max_length=MAX_PAYSLIP_LINES)]
+    line_count: Count
     log_head: str
 
 

@@ -51,13 +51,66 @@ class UnknownType(msgspec.Struct, frozen=True):
     count: int
 
 
-class BusStatus(msgspec.Struct, frozen=True):
-    """The end of the log and the state of each consumer; ``problems`` are sentences for people."""
+class StreamHistoryChange(msgspec.Struct, frozen=True):
+    """Why a stream takes nothing more: at ``position``, the publisher's log contradicts the accepted events.
+
+    ``held_id`` is the id of the event that the service has there, and ``its_id`` that of the publisher, or empty.
+    """
+
+    reason: str
+    position: int
+    held_id: str
+    its_id: str
+    found_at: datetime
+
+
+class StreamStatus(msgspec.Struct, frozen=True):
+    """The stream that a service receives of ``origin``.
+
+    ``last`` is the position of the last accepted event in the publisher's log. Everything up to ``watermark`` is there.
+    ``behind`` counts the received events that a consumer still has to process. ``mangled`` and ``other_log`` count
+    records that were ignored. ``next_offset`` is the place in the topic. An event is missing since ``gap_since``.
+    """
+
+    origin: str
+    log_id: str
+    last: int
+    watermark: int
+    behind: int
+    next_offset: int
+    mangled: int
+    other_log: int
+    gap_since: datetime | None
+    history_change: StreamHistoryChange | None
+
+
+class RelayStatus(msgspec.Struct, frozen=True):
+    """The relay of a service: the topic has its events up to ``position``; ``waiting`` others are still to be sent."""
+
+    log_id: str
+    position: int
+    waiting: int
+
+
+class ServiceStatus(msgspec.Struct, frozen=True):
+    """The relay and the streams of a service that shares no database."""
+
+    service: str
+    relay: RelayStatus
+    streams: list[StreamStatus]
+
+
+class BusStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The end of the log and the state of each consumer; ``problems`` are sentences for people.
+
+    Only the database of a service has ``service``.
+    """
 
     last_sequence: int
     consumers: list[ConsumerStatus]
     unknown: list[UnknownType]
     problems: list[str]
+    service: ServiceStatus | None = None
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

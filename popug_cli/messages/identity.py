@@ -364,6 +364,14 @@ class TokenRevoked(Event, frozen=True, kw_only=True):
 
 
 @event("identity", 1, subject_field="kid")
+class KeyPublished(Event, frozen=True, kw_only=True):
+    """The public key (base64url) of a signing key: tokens signed with it are tokens of the company."""
+
+    kid: Id
+    public_key: str
+
+
+@event("identity", 1, subject_field="kid")
 class KeyRotated(Event, frozen=True, kw_only=True):
     """New tokens are signed with another key from now on."""
 

@@ -1,8 +1,17 @@
 """The principal: the user or process on whose behalf a message is performed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from popug_cli.messages.base import Role
+
+
+class TokenTerms(NamedTuple):
+    """The terms of a verified token: its kind, the position of its ``token_issued``, and its expiry."""
+
+    kind: str
+    position: int
+    expires_at_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +20,7 @@ class Principal:
 
     It is a user with a token, the operator, the scheduler, or ``ANONYMOUS``: a sender without a token, or the program's
     own consumers. ``user_id``, ``role`` and ``token_id`` are empty if it is not a user. ``scope`` is that of the token.
+    ``terms`` are those of the token, None if an older popug issued it; they do not distinguish principals.
     """
 
     username: str
@@ -18,6 +28,7 @@ class Principal:
     role: Role | None = None
     token_id: str = ""
     scope: str | None = None
+    terms: TokenTerms | None = field(default=None, compare=False)
 
 
 OPERATOR = Principal("operator")

@@ -23,9 +23,9 @@ def _names(origin: str, *names: str) -> frozenset[str]:
 _TOKEN_EVENTS = _names(
     "identity",
     "key_published",
+    "token_issued",
     "token_revoked",
     "password_changed",
-    "admin_recovered",
     "user_role_changed",
     "user_deactivated",
 )

@@ -4,7 +4,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from popug_cli.messages.base import EVENTS, Event
+from popug_cli.messages.billing import PayoutMade, PayoutMadeV1
 from popug_cli.messages.tasks import TaskCreated, TaskCreatedV1
 
 _JIRA_IN_TITLE = re.compile(r"\[([A-Z][A-Z0-9]*-[0-9]+)\]\s*(\S.*)", re.DOTALL)
@@ -24,7 +27,15 @@ def _task_created_v1(old: TaskCreatedV1) -> TaskCreated:
     )
 
 
-UPCASTERS: dict[type[Event], Callable[[Any], Event]] = {TaskCreatedV1: _task_created_v1}
+def _payout_made_v1(old: PayoutMadeV1) -> PayoutMade:
+    """Convert version 1, which has a line for each entry of the day, however many."""
+    return PayoutMade(line_count=len(old.lines), **msgspec.structs.asdict(old))
+
+
+UPCASTERS: dict[type[Event], Callable[[Any], Event]] = {
+    TaskCreatedV1: _task_created_v1,
+    PayoutMadeV1: _payout_made_v1,
+}
 
 
 def upcast(event: Event) -> Event:

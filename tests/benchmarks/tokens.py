@@ -14,7 +14,7 @@ from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from pathlib import Path
 
-from popug_cli.identity import authorization, keys
+from popug_cli.identity import keys, policy
 from popug_cli.messages.base import DECLARATIONS
 from popug_cli.messages.identity import IssueToken, WhoAmI
 from tests.benchmarks.figures import machine
@@ -50,13 +50,13 @@ def prepared(company: InProcess) -> dict[str, Callable[[], object]]:
     public = keys.signing_key(company.backend.home).private.public_key()
 
     def admitted() -> None:
-        principal = authorization.authenticate(token, runtime)
+        principal = policy.authenticate(token, runtime)
         with runtime.reading(principal) as context:
-            authorization.authorize(principal, DECLARATIONS[WhoAmI], WhoAmI(), context)
+            policy.authorize(principal, DECLARATIONS[WhoAmI], WhoAmI(), context)
 
     return {
         "bare": lambda: public.verify(raw, signed),
-        "proved": lambda: authorization.authenticate(token, runtime),
+        "proved": lambda: policy.authenticate(token, runtime),
         "admitted": admitted,
     }
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from tests.simulation.violation import require
 
 MANAGEMENT, PAYOUTS = "management", "payouts"
 REVERSED = {"fee_reversal": "fee", "reward_reversal": "reward"}
-BILLING_TYPES = {"user_registered", "task_created", "task_assigned", "task_completed"}
+BILLING_TYPES = {"user_registered", "task_created", "task_assigned", "task_completed", "day_ended"}
 DECIDING_TYPES = {"user_registered", "user_role_changed", "user_deactivated", "user_reactivated", "shuffle_requested"}
 decode = msgspec.json.Decoder().decode
 
@@ -52,14 +53,16 @@ class Model:
     people: dict[str, Person] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     numbers: list[Task] = field(default_factory=list)
-    pending: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    pending: dict[str, tuple[str, str, str, str]] = field(default_factory=dict)
     entries: int = 0
     balances: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     days: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0]))
     by_day: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
     payouts: dict[str, tuple[str, str, int]] = field(default_factory=dict)
-    posted: dict[str, tuple[str, str, int, str | None]] = field(default_factory=dict)
+    posted: dict[str, tuple[str, str, int, str | None, str]] = field(default_factory=dict)
+    first_day: str = ""
     last_closed: str = ""
+    last_ended: str = ""
     priced: int = 0
     last_for_billing: int = 0
     undecided: bool = False
@@ -70,7 +73,11 @@ class Model:
         require(sequence == self.sequence + 1, "log_without_gaps", f"{sequence} follows {self.sequence}")
         self.sequence = sequence
         event = decode(envelope)
-        name = event["type"].split(".")[2]
+        self.first_day = self.first_day or event["time"][:10]  # worlds begin in the middle of a day
+        publisher, name = event["type"].split(".")[1:3]
+        counts_for = event.get("businessdate", "")
+        require((publisher == "tasks") == bool(counts_for), "events_of_tasks_have_dates", event)
+        require(publisher != "tasks" or counts_for > self.last_ended, "nothing_into_an_ended_day", event)
         if name in BILLING_TYPES:
             self.last_for_billing = sequence
         if name in DECIDING_TYPES:
@@ -78,6 +85,10 @@ class Model:
         handler = getattr(self, f"_{name}", None)
         if handler is not None:
             handler(event["data"], event)
+
+    def first_open(self) -> str:
+        """Return the day after the last closed one, in a zone that skips no date."""
+        return str(date.fromisoformat(self.last_closed) + timedelta(days=1)) if self.last_closed else self.first_day
 
     def _user_registered(self, data: Data, event: Data) -> None:
         require(data["user_id"] not in self.people, "registered_once", data)
@@ -112,7 +123,7 @@ class Model:
         else:
             require(data["previous_assignee_id"] == task.assignee_id, "hands_follow_hands", data)
         task.assigned, task.assignee_id = True, data["assignee_id"]
-        self.pending[event["id"]] = ("fee", task.task_id, task.assignee_id)
+        self.pending[event["id"]] = ("fee", task.task_id, task.assignee_id, event["businessdate"])
         self.touched.add(task.task_id)
 
     def _task_completed(self, data: Data, event: Data) -> None:
@@ -120,7 +131,7 @@ class Model:
         require(not task.completed, "completed_once", data)
         require(task.assignee_id == data["assignee_id"], "completed_by_the_holder", data)
         task.completed = True
-        self.pending[event["id"]] = ("reward", task.task_id, task.assignee_id)
+        self.pending[event["id"]] = ("reward", task.task_id, task.assignee_id, event["businessdate"])
         self.touched.add(task.task_id)
 
     def _task_priced(self, data: Data, event: Data) -> None:
@@ -139,16 +150,21 @@ class Model:
         elif kind in REVERSED:
             wrong = self.posted.pop(data["corrects"], None)
             told = (REVERSED[kind], who, cents, data["task_id"])
-            require(wrong == told, "a_reversal_mirrors_once", f"{data} of {wrong}")
+            require(wrong is not None and wrong[:4] == told, "a_reversal_mirrors_once", f"{data} of {wrong}")
+            assert wrong is not None
+            require(day >= wrong[4], "no_reversal_before_its_entry", f"{day}, its entry {wrong[4]}")
         else:
             cause = self.pending.pop(event["causationid"], None)
             require(cause is not None, "each_effect_once", f"{kind} of {event['causationid']} again or without cause")
-            require(cause == (kind, data["task_id"], who), "entry_as_its_cause", f"{data} for {cause}")
+            assert cause is not None
+            require(cause[:3] == (kind, data["task_id"], who), "entry_as_its_cause", f"{data} for {cause}")
+            counts_for = max(cause[3], self.first_open())
+            require(day == counts_for, "entry_on_its_date", f"{kind} on {day}, it counts for {counts_for}")
             price = self.tasks[data["task_id"]].price
             require(price is not None, "priced_before_charged", data)
             assert price is not None
             require(cents == price[kind == "reward"], "entry_at_the_price", f"{data}, price {price}")
-            self.posted[data["entry_id"]] = (kind, who, cents, data["task_id"])
+            self.posted[data["entry_id"]] = (kind, who, cents, data["task_id"], day)
         self._move(kind, who, cents, day)
 
     def _paid(self, who: str, cents: int, day: str, event: Data) -> None:
@@ -169,8 +185,13 @@ class Model:
         told = (data["user_id"], data["business_date"], data["amount_cents"])
         require(self.payouts.pop(event["id"], None) == told, "payouts_told_once", data)
 
+    def _day_ended(self, data: Data, event: Data) -> None:
+        require(data["business_date"] > self.last_ended, "days_end_once", f"{data} after {self.last_ended}")
+        self.last_ended = data["business_date"]
+
     def _day_closed(self, data: Data, event: Data) -> None:
         day = data["business_date"]
+        require(day == self.last_ended, "a_day_is_ended_and_closed_in_one_step", f"{day}, ended {self.last_ended}")
         require(day > self.last_closed, "days_close_once", f"{day} after {self.last_closed}")
         told = [data["fees_cents"], data["rewards_cents"], data["payouts_cents"], data["paid_count"]]
         require(told == self.days[day], "days_as_their_entries", f"{data}, entries {self.days[day]}")

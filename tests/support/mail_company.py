@@ -89,6 +89,7 @@ def payout(name: str, day: date = DAY, dollars: int = 14) -> PayoutMade:
             PayslipLine(occurred_at=at, kind=EntryKind.FEE, signed_cents=-1400, task=task),
             PayslipLine(occurred_at=at, kind=EntryKind.REWARD, signed_cents=2800, task=task),
         ],
+        line_count=2,
         log_head="ab" * 32,
     )
 

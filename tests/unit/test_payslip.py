@@ -6,18 +6,21 @@ from email.message import EmailMessage
 from email.parser import BytesParser
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.text import is_hidden
 from popug_cli.mail.mime import RenderedMail
-from popug_cli.mail.payslip import message_of, text_of
+from popug_cli.mail.payslip import decode_payout, message_of, text_of
 from popug_cli.mail.rules import message_id_of
 from popug_cli.mail.setting_checks import check_sender
-from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine, TaskRef
+from popug_cli.messages.billing import EntryKind, PayoutMade, PayoutMadeV1, PayslipLine, TaskRef
+from popug_cli.messages.upcasters import upcast
 
 BERLIN = Calendar("Europe/Berlin")
 HEAD = "ab" * 32
@@ -39,6 +42,7 @@ def payout(title: str = "Feed the cage", opening_cents: int = 2400) -> PayoutMad
             line(EntryKind.FEE, -1400, TaskRef(17, title)),
             line(EntryKind.REWARD, 2800, TaskRef(17, title)),
         ],
+        line_count=2,
         log_head=HEAD,
     )
 
@@ -120,6 +124,7 @@ def test_line_of_another_date_shows_its_date() -> None:
         amount_cents=3800,
         opening_balance_cents=0,
         lines=[late],
+        line_count=1,
         log_head=HEAD,
     )
     assert "03-01 21:00" in text_of(paid, "kesha", BERLIN)
@@ -133,10 +138,39 @@ def test_line_without_a_task_is_shown() -> None:
         amount_cents=100,
         opening_balance_cents=0,
         lines=[line(EntryKind.FEE_REVERSAL, 100, None)],
+        line_count=1,
         log_head=HEAD,
     )
     for text in parts(parsed(message(paid))):
         assert "fee taken back" in text
+
+
+def test_long_day_shows_first_lines_and_sum_of_rest() -> None:
+    shown = [line(EntryKind.REWARD, 100, TaskRef(number, "Feed the cage")) for number in range(500)]
+    paid = replace(payout(opening_cents=-300), amount_cents=12_000_000, lines=shown, line_count=100_000)
+    for text in parts(parsed(message(paid))):
+        words = " ".join(text.split())
+        assert "99,500 more" in words
+        assert "$119,503" in words  # $120,000 paid, $3 brought forward, $500 in the lines
+        assert "The day has 100,000 entries; these are the first 500." in words
+        assert "popug statement --from 2026-03-02 --to 2026-03-02" in words
+        assert words.count("Feed the cage") == 500
+
+
+def test_payslip_with_all_lines_says_nothing_of_others() -> None:
+    for text in parts(parsed(message())):
+        assert " more" not in text
+        assert "popug statement" not in text
+
+
+@pytest.mark.parametrize("count", [2, 501, 100_000])
+def test_stored_payslip_of_version_1_has_all_its_lines(count: int) -> None:
+    old = PayoutMadeV1(**{name: getattr(payout(), name) for name in PayoutMadeV1.__struct_fields__})
+    old = replace(old, lines=[line(EntryKind.REWARD, 1, None)] * count)
+    stored = decode_payout(msgspec.json.encode(old).decode())
+    assert (len(stored.lines), stored.line_count) == (count, count)
+    assert stored == upcast(old)
+    assert decode_payout(msgspec.json.encode(stored).decode()) == stored
 
 
 def test_titles_are_escaped_in_html() -> None:

@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from popug_cli.bus.queries import document, list_parked_events
+from popug_cli.bus.service.status import gap_problems, history_problems, service_status
 from popug_cli.bus.status import bus_status
 from popug_cli.messages.bus import (
     BusStatus,
@@ -21,10 +24,15 @@ if TYPE_CHECKING:
 
 
 def show_bus_status(backend: "LocalBackend", message: ShowBusStatus, principal: Principal) -> BusStatus:
-    """Return the end of the log, the state of every consumer, unknown event types, and problems."""
+    """Return the end of the log, the state of every consumer, unknown event types, problems, a service's streams."""
     backend.catch_up()
     with backend.querying(principal) as context:
-        return bus_status(context, sorted(backend.consumers, key=lambda consumer: consumer.name))
+        consumers = sorted(backend.consumers, key=lambda consumer: consumer.name)
+        status = bus_status(context, consumers)
+        if (service := service_status(context, consumers)) is None:
+            return status
+        problems = [*status.problems, *gap_problems(context), *history_problems(context)]
+        return replace(status, problems=problems, service=service)
 
 
 def list_dead_letters(backend: "LocalBackend", message: ListDeadLetters, principal: Principal) -> DeadLetters:

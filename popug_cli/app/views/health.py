@@ -30,7 +30,7 @@ def check_health(backend: "LocalBackend", message: CheckHealth, principal: Princ
         on_server = server_checks(context, copy, runtime.database.address) if runtime.database.is_shared else []
     replaced = {check.name for check in on_server}
     checks = [*(check for check in health.checks if check.name not in replaced), *on_server]
-    keys = _check_keys(backend.home)
+    keys = _check_keys(backend.home, runtime.service)
     if not keys.ok and _has_no_users(backend, principal):
         keys = Check(
             KEYS_CHECK, True, "there are no users yet; `popug init` creates the first key with the first admin"
@@ -49,13 +49,16 @@ def verify_ledger(backend: "LocalBackend", message: VerifyLedger, principal: Pri
         return prove(copy, message.head)
 
 
-def _check_keys(home: Home) -> Check:
+def _check_keys(home: Home, service: str) -> Check:
     """Check that the keys can sign and verify tokens, and that only the owner can read them.
 
-    A copy of a database has no keys.
+    A copy of a database has no keys, nor has a service of a cluster other than identity.
     """
     from popug_cli.identity.keys import public_keys
+    from popug_cli.identity.published_keys import SIGNING_SERVICES
 
+    if service not in SIGNING_SERVICES:
+        return Check(KEYS_CHECK, True, f"{service} signs no token")
     if not home.keys.exists() and not home.backups.exists():
         return Check(KEYS_CHECK, True, "this is a copy, which has no keys")
     try:

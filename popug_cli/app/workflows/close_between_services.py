@@ -6,6 +6,7 @@ closed, and nothing is asked of tasks inside a transaction. A close that stops b
 
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def close_ended_days(
     principal: Principal,
     up_to: date,
     ask_tasks: AskTasks,
-    pause: Callable[[float], None] = sleep,
+    pause: Callable[[float], None] | None = None,
 ) -> list[ClosedDay]:
     """End the days up to a date at tasks, then close the open ones and return them, oldest first.
 
@@ -50,7 +51,7 @@ def close_ended_days(
     ended_by = ask_tasks(EndDay(day=up_to, confirmed=message.confirmed)).event_id
     try:
         if ended_by is not None:
-            _wait_until_consumed(backend, principal, ended_by, pause)
+            _wait_until_consumed(backend, principal, ended_by, pause or partial(_pause, backend))
         return _close_each(backend, message, principal, up_to, ended_by)
     except PopugError as error:
         _say_ended(error, up_to, backend.calendar)
@@ -69,6 +70,11 @@ def _wait_until_consumed(
         if consumption is not Consumption.PENDING or monotonic() > deadline:
             return
         pause(POLL_SECONDS)
+
+
+def _pause(backend: "LocalBackend", seconds: float) -> None:
+    backend.while_waiting()
+    sleep(seconds)
 
 
 def _close_each(

@@ -5,8 +5,8 @@ from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
 
+from popug_cli import bootstrap
 from popug_cli.app.asking import CompanySnapshot, perform_part
-from popug_cli.bootstrap import consumer_of
 from popug_cli.bus.consumers import consume_published, retry_in_transaction, rolled_back
 from popug_cli.bus.context import Context
 from popug_cli.bus.dead_letters import event_id_of
@@ -62,18 +62,26 @@ def _report(
 def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> list[ClosedDay]:
     """Close the open days and return them, with the last day added if it was closed before.
 
-    Tasks ends each day in the transaction in which billing closes it.
+    Tasks ends each day in the transaction in which billing closes it, so billing need not wait for the ``day_ended``.
+    If it fails on that, the event is set aside, and the close goes on.
+    Between services, ending and closing are two steps.
     """
-    closed: list[ClosedDay] = []
+    if backend.runtime.service:
+        from popug_cli.app.workflows.close_between_services import close_ended_days
+
+        ask_tasks = partial(backend.ask_service, "tasks", principal)
+        closed = close_ended_days(backend, message, principal, up_to, ask_tasks)
+        return closed + _closed_before(backend, principal, up_to, closed)
+    closed = []
 
     def close_next(context: Context) -> ClosedDay | None:
         company = CompanySnapshot(context)
         day = company.ask(check_next_day(message, up_to, closed)).day
         if day is None:
             return None
-        ended = company.ask(EndDay(day=day, confirmed=message.confirmed))
-        consume_published(context, consumer_of("billing"))
-        return company.ask(CloseNextDay(up_to=day, ended_by=ended.event_id)).day
+        company.ask(EndDay(day=day, confirmed=message.confirmed))
+        consume_published(context, bootstrap.consumer_of("billing"))
+        return company.ask(CloseNextDay(up_to=day)).day
 
     while (day := backend.write(message, principal, close_next)) is not None:
         closed.append(day)

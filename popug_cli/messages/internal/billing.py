@@ -141,8 +141,8 @@ class CheckNextDay(Command[NextDay], frozen=True, kw_only=True):
 class CloseNextDay(Command[FoundDay], frozen=True, kw_only=True):
     """Close the oldest open day up to a date, which tasks has ended.
 
-    ``ended_by`` is the id of the ``day_ended``, or None for a day that tasks had ended before such events existed. It
-    is refused with ``behind`` unless billing has consumed that event.
+    ``ended_by`` is the id of the ``day_ended``, or None if the same transaction ends the day, or if tasks had ended it
+    before such events existed. The close is refused with ``behind`` if billing has not consumed that event.
     """
 
     up_to: date

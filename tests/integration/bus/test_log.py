@@ -16,7 +16,6 @@ from popug_cli.bus.queries import ParkedEvent, document, list_events, list_parke
 from popug_cli.kernel.errors import Conflict, IntegrityViolation, NotFound
 from popug_cli.kernel.stored_values import InvalidStoredValue
 from popug_cli.messages.base import Event
-from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine
 from popug_cli.messages.bus import ListEvents, ShowEvent
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserRegistered, UserRoleChanged
@@ -178,22 +177,6 @@ def test_event_has_at_most_900_000_bytes(toy: BusFixture) -> None:
     type_ = "popug.identity.user_registered.v1"
     assert refused.value.details == {"type": type_, "size_bytes": 900_001, "max_bytes": 900_000}
     assert envelopes(toy) == events
-
-
-def test_payout_of_any_size_is_published(toy: BusFixture) -> None:
-    """Its lines are as many as the day's entries; version 2 of the event will limit them."""
-    line = PayslipLine(occurred_at=toy.clock.now(), kind=EntryKind.REWARD, signed_cents=1)
-    payout = PayoutMade(
-        user_id="ann",
-        business_date=toy.clock.now().date(),
-        amount_cents=20_000,
-        opening_balance_cents=0,
-        lines=[line] * 20_000,
-        log_head="0",
-    )
-    with toy.runtime.writing(OPERATOR) as context:
-        context.events.publish(payout)
-    assert len(str(toy.rows("SELECT envelope FROM bus_log")[-1]["envelope"])) > 900_000
 
 
 def subjects(events: Any) -> list[tuple[int, str]]:

@@ -64,6 +64,7 @@ def test_event_record_has_key_value_and_headers() -> None:
             ("popug_previous_id", b"e0"),
             ("popug_sequence", b"7"),
         ],
+        None,
     ) == EVENT
 
 
@@ -75,7 +76,7 @@ def test_watermark_record_has_headers_and_no_value() -> None:
         ("popug_watermark", b"9"),
         ("popug_includes", b'{"billing":0,"tasks":4}'),
     ]
-    assert (None, b"", headers) == WATERMARK
+    assert (None, b"", headers, None) == WATERMARK
 
 
 def test_event_is_parsed_byte_for_byte() -> None:
@@ -317,3 +318,21 @@ def test_claim_of_a_part_has_no_includes() -> None:
 
 def test_claim_up_to_the_head_has_includes() -> None:
     assert includes_of(claim_of(OWN, is_drained=False, head=6)) == {"tasks": 5}
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "text"),
+    [
+        (None, None),
+        (-1, None),
+        (0, "1970-01-01T00:00:00+00:00"),
+        (1_772_442_000_123, "2026-03-02T09:00:00.123000+00:00"),
+        (253_402_300_799_999, "9999-12-31T23:59:59.999000+00:00"),
+        (253_402_300_800_000, None),
+        (2**63 - 1, None),
+    ],
+)
+def test_watermark_has_the_stamp_of_the_broker(timestamp_ms: int | None, text: str | None) -> None:
+    parsed = parse_record(WATERMARK._replace(timestamp_ms=timestamp_ms))
+    assert isinstance(parsed, WatermarkRecord)
+    assert (parsed.stamped_at.isoformat() if parsed.stamped_at else None) == text

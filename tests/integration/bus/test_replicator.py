@@ -2,9 +2,7 @@
 
 import json
 import shutil
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,86 +10,26 @@ import pytest
 
 from popug_cli import bootstrap
 from popug_cli.bus import relay, stream_store
-from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
 from popug_cli.bus.hash_chain import GENESIS_HASH
 from popug_cli.bus.records import TopicRecord
-from popug_cli.bus.relay import Claim
 from popug_cli.bus.replicator import name_of, take
 from popug_cli.bus.stream_store import origin_of
-from popug_cli.bus.streams import StreamState, StreamVerdict
 from popug_cli.kernel.errors import Conflict, IntegrityViolation
 from popug_cli.kernel.home import Home
 from popug_cli.messages.bus import DeadLetterDropped
-from popug_cli.messages.identity import UserDeactivated, UserRegistered
+from popug_cli.messages.identity import UserDeactivated
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import TaskCompleted
+from tests.integration.services.linked_pair import LOG, OWN_LOG, Link, V, create, make_link, publish
 from tests.support.bus_fixture import BusFixture, registration
 from tests.support.company import SeededChance
 from tests.support.postgres.server import PostgresServer
 
-LOG = "0198f3c2-0000-7000-8000-00000000000a"
-OWN_LOG = "0198f3c2-0000-7000-8000-00000000000b"
-REGISTERED = {"popug.identity.user_registered"}
-V = StreamVerdict
-
-
-@dataclass
-class Link:
-    """The services identity and tasks, made of one home, and the topic of identity."""
-
-    identity: BusFixture
-    tasks: BusFixture
-    topic: list[TopicRecord] = field(default_factory=list)
-
-    def claim(self, limit: int = 100) -> Claim:
-        with self.identity.runtime.writing(OPERATOR) as context:
-            return relay.claim(context, {"tasks": 1}, limit)
-
-    def send(self, limit: int = 100) -> Claim:
-        claimed = self.claim(limit)
-        self.topic += relay.records_of(claimed)
-        with self.identity.runtime.writing(OPERATOR) as context:
-            relay.advance(context, claimed)
-        return claimed
-
-    def take(self, offset: int | None = None, names: set[str] = REGISTERED, **options: bool) -> Counter[StreamVerdict]:
-        """Take what the topic has after an offset; the stored one, unless another is given."""
-        with self.tasks.runtime.writing(OPERATOR) as context:
-            stored = stream_store.load(context.connection, "identity").next_offset
-            start = stored if offset is None else offset
-            verdicts = take(context, "identity", list(enumerate(self.topic))[start:], names)
-            if options.get("fails"):
-                raise RuntimeError("killed before the commit")
-            return verdicts
-
-    def stream(self) -> tuple[StreamState, int]:
-        with self.tasks.runtime.reading(OPERATOR) as context:
-            return stream_store.load(context.connection, "identity")
-
 
 @pytest.fixture
 def link(tmp_path: Path) -> Link:
-    identity = BusFixture(tmp_path / "identity")
-    identity.publish("ann", "bob")
-    shutil.copytree(tmp_path / "identity", tmp_path / "tasks")
-    tasks = object.__new__(BusFixture)
-    tasks.__dict__.update(identity.__dict__, root=tmp_path / "tasks", failing=set())
-    tasks.runtime = bootstrap.open_runtime(Home(tasks.root), clock=identity.clock, randomness=SeededChance())
-    tasks.consumer = Consumer("toy", (UserRegistered, UserDeactivated), tasks._consume)
-    create(identity, "identity", LOG, {})
-    create(tasks, "tasks", OWN_LOG, {"identity": LOG})
-    return Link(identity, tasks)
-
-
-def create(service: BusFixture, name: str, log_id: str, streams: dict[str, str]) -> None:
-    with service.runtime.writing(OPERATOR) as context:
-        stream_store.create_service(context, name, log_id, streams)
-
-
-def publish(service: BusFixture, change: Callable[[Context], object]) -> None:
-    with service.runtime.writing(OPERATOR) as context:
-        change(context)
+    return make_link(tmp_path)
 
 
 def complete_task(context: Context) -> None:

@@ -31,7 +31,13 @@ def event(position: int, previous: int, *, event_id: str = "", previous_id: str 
 
 
 def watermark(
-    position: int, previous: int, *, previous_id: str = "", includes: dict[str, int] | None = None, log_id: str = LOG
+    position: int,
+    previous: int,
+    *,
+    previous_id: str = "",
+    includes: dict[str, int] | None = None,
+    log_id: str = LOG,
+    stamped_at: datetime | None = None,
 ) -> WatermarkRecord:
     return WatermarkRecord(
         log_id=log_id,
@@ -39,6 +45,7 @@ def watermark(
         previous=previous,
         previous_id=previous_id or (f"e{previous}" if previous else ""),
         includes=includes,
+        stamped_at=stamped_at,
     )
 
 
@@ -215,3 +222,44 @@ def test_restore_keeps_the_accepted_events_only() -> None:
     assert restored == StreamState(log_id=OTHER_LOG, last=10, last_id="e10")
     assert decided(restored, event(11, 10)).verdict is StreamVerdict.IGNORED
     assert decided(restored, event(11, 10, log_id=OTHER_LOG)).verdict is StreamVerdict.ACCEPTED
+
+
+# --- the broker's stamps --------------------------------------------------------------------------
+
+FUTURE = NOW + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("held", "position", "stamp", "expected"),
+    [
+        (None, 12, EARLIER, EARLIER),
+        (None, 12, None, None),
+        (None, 11, NOW, None),
+        (EARLIER, 12, NOW, NOW),
+        (NOW, 12, EARLIER, NOW),
+        (NOW, 13, EARLIER, EARLIER),
+        (EARLIER, 13, NOW, NOW),
+        (EARLIER, 11, NOW, EARLIER),
+        (EARLIER, 13, None, EARLIER),
+        (EARLIER, 12, FUTURE, FUTURE),
+        (FUTURE, 12, EARLIER, EARLIER),
+        (FUTURE, 11, EARLIER, FUTURE),
+        (FUTURE, 12, None, FUTURE),
+    ],
+)
+def test_stamp_is_the_newest_of_the_highest_watermark(
+    held: datetime | None, position: int, stamp: datetime | None, expected: datetime | None
+) -> None:
+    state = changed(STATE, stamped_at=held)
+    after = changed(state, watermark=max(12, position), stamped_at=expected)
+    assert decided(state, watermark(position, 10, stamped_at=stamp)) == (StreamVerdict.WATERMARK, after)
+
+
+def test_stamp_of_a_refused_watermark_says_nothing() -> None:
+    state = changed(STATE, stamped_at=EARLIER)
+    for record in (watermark(20, 11, stamped_at=NOW), watermark(9, 9, stamped_at=NOW)):
+        assert decided(state, record).state.stamped_at == EARLIER
+
+
+def test_new_log_id_forgets_the_stamp() -> None:
+    assert changed(STATE, stamped_at=NOW).with_log_id(OTHER_LOG).stamped_at is None

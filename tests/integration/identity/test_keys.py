@@ -136,7 +136,9 @@ def test_rotation_makes_a_second_key(people: People) -> None:
     first = key_file(people)
     head = people.head()
     kid = people.act("boss", RotateKey()).kid
-    assert people.published_events(head) == [("key_rotated", {"kid": kid})]
+    (name, published), rotated = people.published_events(head)
+    assert (name, published["kid"], rotated) == ("key_published", kid, ("key_rotated", {"kid": kid}))
+    assert published in [{"kid": key["kid"], "public_key": key["x"]} for key in people.backend.perform(ShowKeys()).keys]
     assert {file.stem for file in people.backend.home.keys.glob("*.pem")} == {first.stem, kid}
 
 

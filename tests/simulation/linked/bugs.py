@@ -48,20 +48,24 @@ LINKED_BUGS = {
             ),
         ),
     ),
-    "relay-numbers": Bug(
-        "each relay takes the event before from its memory, so that two relays send different records",
+    "two-relays": Bug(
+        "what a second relay repeats is taken for another history",
+        (
+            Change(
+                "bus/streams.py",
+                "    if isinstance(record, EventRecord) and record.position <= state.last:\n",
+                "    if isinstance(record, EventRecord) and record.position == state.last:\n",
+            ),
+        ),
+    ),
+    "claim-numbers": Bug(
+        "the first record of a claim names no event before it",
         (
             Change(
                 "bus/relay.py",
                 "    previous, previous_id = claim.previous, claim.previous_id\n",
-                "    previous, previous_id = _sent.get(claim.log_id, (claim.previous, claim.previous_id))\n",
+                '    previous, previous_id = 0, ""\n',
             ),
-            Change(
-                "bus/relay.py",
-                "    watermark = WatermarkRecord(\n",
-                "    _sent[claim.log_id] = previous, previous_id\n    watermark = WatermarkRecord(\n",
-            ),
-            Change("bus/relay.py", "class Claim(", "_sent: dict[str, tuple[int, str]] = {}\n\n\nclass Claim("),
         ),
     ),
     "filter-by-type": Bug(
@@ -98,14 +102,27 @@ LINKED_BUGS = {
             ),
         ),
     ),
-    "advance-unchecked": Bug(
-        "a relay stores its position though it was moved in the meantime",
+    "advance-to-head": Bug(
+        "a relay that has sent a part of the log stores that it has sent all",
         (
             Change(
                 "bus/relay.py",
                 '"UPDATE bus_relay SET position = ? WHERE position = ?", sent.end, sent.start)',
-                '"UPDATE bus_relay SET position = ?", max(sent.end, sent.head))',
+                '"UPDATE bus_relay SET position = ? WHERE position = ?", sent.head, sent.start)',
             ),
+        ),
+    ),
+    "no-business-date": Bug(
+        "billing enters an event under the date of its time, whatever tasks says",
+        (Change("billing/days.py", "event.business_date or date_of(event.time)", "date_of(event.time)"),),
+    ),
+    "close-without-waiting": Bug(
+        "a close does not wait until billing has consumed the end of the day",
+        (
+            Change(
+                "app/workflows/close_between_services.py", "        if ended_by is not None:\n", "        if False:\n"
+            ),
+            Change("billing/close_day.py", "    if message.ended_by is not None:\n", "    if False:\n"),
         ),
     ),
 }

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from popug_cli.bus import stream_store
 from popug_cli.bus.replicator import name_of
 from popug_cli.kernel.randomness import uuid7
+from popug_cli.messages.base import Event
+from popug_cli.messages.billing import DayClosed
 from popug_cli.messages.bus import ReadModelsRebuilt
+from popug_cli.messages.identity import UserDeactivated
 from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.messages.services import SERVICES, receivers_of
+from popug_cli.messages.tasks import TaskCompleted
 from tests.simulation.linked import chaos
 from tests.simulation.linked.topic import MemoryTopic
 from tests.simulation.linked.trace import Step
@@ -24,6 +28,8 @@ RECEIVED = (
     "SELECT origin_position, id FROM bus_received JOIN bus_log USING (sequence) WHERE origin = ?"
     " ORDER BY origin_position"
 )
+
+History = dict[int, str]
 
 
 class Backup(NamedTuple):
@@ -65,6 +71,7 @@ def restore(world: "LinkedWorld", operation: Operation) -> None:
     if world.backup is None:
         back_up(world, operation)
     world.kill.where = ""
+    world.lossy.clear()
     put_back(world, world.backup.directory, *SERVICES)
     world.trace = [*world.backup.trace]
     world.lives += 1
@@ -75,53 +82,103 @@ def restore(world: "LinkedWorld", operation: Operation) -> None:
         with world.services[name].runtime.writing(ANONYMOUS) as context:
             stream_store.renew_log_ids(context, log_ids, min([*lasts, own]))
         if operation.a % 2:
-            world.topics[name] = MemoryTopic()
+            world.topics[name] = MemoryTopic(world.clock)
     back_up(world, operation)
 
 
 def fail_over(world: "LinkedWorld", operation: Operation) -> None:
     """A service loses its last commits and goes on; what follows is noticed, then all are restored."""
-    if world.backup is None:
-        back_up(world, operation)
-    name = tuple(SERVICES)[operation.a % len(SERVICES)]
-    world.kill.where = ""
-    put_back(world, world.backup.directory, name)
-    _go_on(world, name, operation)
+    name = _victim(world, operation)
+    copy_databases(world, world.root / "standby")
+    for turn in range(1 + operation.b % 3):
+        _go_on(world, name, operation, turn)
+        _flow(world, name, operation, turn, [])
+    histories = [own_events(world, name)]
+    put_back(world, world.root / "standby", name)
+    for turn in range(1 + operation.c % 4):
+        _go_on(world, name, operation, turn + 3)
+        _flow(world, name, operation, turn, histories)
     _require_noticed(world, name)
     restore(world, operation)
 
 
 def second_database(world: "LinkedWorld", operation: Operation) -> None:
     """A copy of a service publishes as that service; what follows is noticed, then all are restored."""
-    name = tuple(SERVICES)[operation.a % len(SERVICES)]
-    world.kill.where = ""
-    if world.backup is None:
-        back_up(world, operation)
+    name = _victim(world, operation)
     copy_databases(world, world.root / "twin")
-    real, home = world.services[name], world.root / "twin" / name
-    copy = world.open(name, home)
+    real, copy = world.services[name], world.open(name, world.root / "twin" / name)
     for turn in range(2 + operation.b % 4):
-        world.services[name] = copy if (operation.c >> turn) % 2 else real
-        _go_on(world, name, operation)
-        for receiver in receivers_of(name):
-            if (operation.b >> turn) % 2:
-                chaos.replicate(world, receiver, name, 1 + operation.c % 5)
+        histories = []
+        for database in (real, copy) if (operation.c >> turn) % 2 else (copy, real):
+            world.services[name] = database
+            if (operation.a >> turn) % 3:
+                _go_on(world, name, operation, turn)
+            histories.append(own_events(world, name))
+        _flow(world, name, operation, turn, histories)
     world.services[name] = real
     copy.close()
     _require_noticed(world, name)
     restore(world, operation)
 
 
-def _go_on(world: "LinkedWorld", name: str, operation: Operation) -> None:
-    """Publish some events of a service, and send them."""
-    for _ in range(1 + operation.b % 3):
-        _publish(world, name)
+def _victim(world: "LinkedWorld", operation: Operation) -> str:
+    """Return the service that the disaster befalls; no process is killed during it."""
+    world.kill.where = ""
+    if world.backup is None:
+        back_up(world, operation)
+    return ("identity", "tasks", "billing")[operation.a % 3]
+
+
+def _go_on(world: "LinkedWorld", name: str, operation: Operation, turn: int) -> None:
+    """Publish some events of a service and send them; the topic loses some."""
+    for number in range(1 + (operation.b >> turn) % 3):
+        _publish(world, name, is_subscribed=bool((operation.c >> number) % 2))
+    before = len(world.topics[name].records)
     chaos.relay(world, name)
+    for offset in range(before, len(world.topics[name].records) - 1):
+        if (operation.a >> (offset + turn) % 20) % 4 == 0:
+            world.topics[name].lose(offset)
 
 
-def _publish(world: "LinkedWorld", name: str) -> None:
+def _flow(world: "LinkedWorld", name: str, operation: Operation, turn: int, histories: list[History]) -> None:
+    """Let some services take some records; then each holds a part of one history."""
+    for number, receiver in enumerate(receivers_of(name)):
+        if (operation.c >> (turn + number)) % 4:
+            chaos.replicate(world, receiver, name, (1, 2, 5, 1_000)[(operation.b >> number) % 4])
+        _require_one_history(world, receiver, name, [*histories, own_events(world, name)])
+
+
+def own_events(world: "LinkedWorld", name: str) -> History:
+    """Return the ids of the service's own events by position."""
+    return dict(world.rows(name, OWN))
+
+
+def _publish(world: "LinkedWorld", name: str, *, is_subscribed: bool = False) -> None:
+    """Publish an event of a service; no consumer runs before all databases are restored."""
+    event: Event = ReadModelsRebuilt(consumer=name, events=0)
+    if is_subscribed:
+        event = {
+            "identity": UserDeactivated(user_id="nobody"),
+            "tasks": TaskCompleted(task_id="none", assignee_id="nobody", completed_at=world.clock.instant),
+            "billing": DayClosed(
+                business_date=world.clock.instant.date(), fees_cents=0, rewards_cents=0, income_cents=0,
+                payouts_cents=0, paid_count=0, in_red_count=0,
+            ),
+        }[name]  # fmt: skip
     with world.services[name].runtime.writing(ANONYMOUS) as context:
-        context.events.publish(ReadModelsRebuilt(consumer=name, events=0))
+        context.events.publish(event)
+
+
+def _require_one_history(world: "LinkedWorld", receiver: str, name: str, histories: list[History]) -> None:
+    state = world.stream(receiver, name)
+    held = [each for each in world.rows(receiver, RECEIVED, name) if each[0] > world.begun_with]
+    fits = [
+        history
+        for history in histories
+        if all(history.get(position) == event_id for position, event_id in held)
+        and (state.last <= world.begun_with or history.get(state.last) == state.last_id)
+    ]
+    require(bool(fits), "histories_are_not_mixed", f"{receiver} of {name}: {state}")
 
 
 def _require_noticed(world: "LinkedWorld", name: str) -> None:

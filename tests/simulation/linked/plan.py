@@ -5,18 +5,17 @@ import random
 from tests.simulation.plan import Operation, Plan
 
 COMMANDS = {
-    "add": 200,
-    "complete_own": 170,
+    "add": 130,
+    "complete_own": 260,
     "complete_any": 30,
-    "shuffle": 16,
+    "shuffle": 12,
     "hire": 14,
     "import_tasks": 8,
     "set_role": 16,
     "flip_active": 18,
     "set_email": 10,
     "correct": 40,
-    "begin_close": 16,
-    "finish_close": 30,
+    "close": 24,
     "send_mail": 10,
 }
 CLOCK = {"clock_forward": 90}
@@ -37,7 +36,8 @@ CHAOS = {
     "catch_up": 30,
     "back_up": 20,
 }
-DISASTERS = {"restore": 2, "fail_over": 2, "second_database": 2}
+DISASTERS = {"restore": 4, "fail_over": 6, "second_database": 6}
+FACTORS = (0.3, 1.0, 1.0, 2.0)
 
 
 def plan(seed: str, length: int) -> Plan:
@@ -45,7 +45,8 @@ def plan(seed: str, length: int) -> Plan:
     chance = random.Random(seed)
     wild = chance.random() < 0.4
     usual = {**COMMANDS, **CLOCK, **CHAOS, **(DISASTERS if wild else {})}
-    weights = {kind: weight * chance.choice((0.3, 1.0, 1.0, 2.0)) for kind, weight in usual.items()}
+    weights = {kind: weight * chance.choice(FACTORS) for kind, weight in usual.items()}
+    weights["lose"] *= chance.random() < 0.5
     kinds = chance.choices(list(weights), list(weights.values()), k=length)
     number = chance.getrandbits
     operations = tuple(Operation(n, kind, number(30), number(30), number(30)) for n, kind in enumerate(kinds))

@@ -12,8 +12,9 @@ from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message, Role
-from popug_cli.messages.billing import CorrectEntry
+from popug_cli.messages.billing import CloseDay, CorrectEntry
 from popug_cli.messages.envelope import decode
+from popug_cli.messages.internal.tasks import EndDay
 from popug_cli.messages.principal import ANONYMOUS, Principal
 from popug_cli.messages.tasks import ShuffleTasks
 from tests.simulation.chance import NamedChance
@@ -37,7 +38,9 @@ class OneProcess(ServiceBackend):
         """Return all consumers but that of tasks."""
         return tuple(consumer for consumer in bootstrap.consumers() if consumer.name != "tasks")
 
-    def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:
+    def catch_up(
+        self, *, include_not_due: bool = False, completely: bool = False, refuse_behind: bool = False
+    ) -> CatchUpResult:
         """Run the consumers, unless a command of tasks or identity is repeated."""
         if not self.is_waiting:
             return CatchUpResult()
@@ -71,7 +74,9 @@ class Replay:
 
     def _perform(self, step: Performed) -> None:
         backend, message = self.backend, step.message
-        backend.is_waiting = step.service in ("billing", "mail")
+        if isinstance(message, EndDay):
+            message = CloseDay(day=message.day, send_mail=False, confirmed=True)
+        backend.is_waiting = step.service in ("billing", "mail") or isinstance(message, CloseDay)
         backend.place = step.place
         if backend.is_waiting:
             backend.catch_up(completely=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.simulation.linked.world import LinkedWorld
 
 MAX_PEOPLE = 16
+INTERLUDES = 10**7
 FOUNDERS = 5  # an admin, a manager, an accountant and two workers, who stay as they are
 
 
@@ -64,7 +65,7 @@ def import_tasks(world: "LinkedWorld", operation: Operation) -> None:
 
 def hire(world: "LinkedWorld", operation: Operation) -> None:
     """An admin registers a user of any role."""
-    if world.closing is None and len(world.people(active=False)) < MAX_PEOPLE:
+    if len(world.people(active=False)) < MAX_PEOPLE:
         role = (Role.WORKER, Role.WORKER, Role.ACCOUNTANT, Role.MANAGER, Role.ADMIN)[operation.a % 5]
         name = f"p{operation.place}x{world.lives}"
         message = AddUser(username=name, email=f"{name}@example.com", role=role)
@@ -74,7 +75,7 @@ def hire(world: "LinkedWorld", operation: Operation) -> None:
 def set_role(world: "LinkedWorld", operation: Operation) -> None:
     """A user gets another role."""
     others = world.people(active=False)[FOUNDERS:]
-    if world.closing is None and others:
+    if others:
         person = others[operation.a % len(others)]
         message = SetRole(username=person.username, role=list(Role)[operation.b % 4])
         world.perform("identity", operation, world.people()[0], message)
@@ -83,7 +84,7 @@ def set_role(world: "LinkedWorld", operation: Operation) -> None:
 def flip_active(world: "LinkedWorld", operation: Operation) -> None:
     """A user is deactivated or reactivated."""
     others = world.people(active=False)[FOUNDERS:]
-    if world.closing is None and others:
+    if others:
         person = others[operation.a % len(others)]
         message = DeactivateUser if person in world.people() else ActivateUser
         world.perform("identity", operation, world.people()[0], message(username=person.username))
@@ -91,11 +92,10 @@ def flip_active(world: "LinkedWorld", operation: Operation) -> None:
 
 def set_email(world: "LinkedWorld", operation: Operation) -> None:
     """A user gets another address."""
-    others = world.people(active=False)
-    if world.closing is None:
-        person = others[operation.a % len(others)]
-        message = SetEmail(username=person.username, email=f"{person.username}.{operation.b % 5}@example.com")
-        world.perform("identity", operation, world.people()[0], message)
+    everyone = world.people(active=False)
+    person = everyone[operation.a % len(everyone)]
+    message = SetEmail(username=person.username, email=f"{person.username}.{operation.b % 5}@example.com")
+    world.perform("identity", operation, world.people()[0], message)
 
 
 def correct(world: "LinkedWorld", operation: Operation) -> None:
@@ -106,31 +106,30 @@ def correct(world: "LinkedWorld", operation: Operation) -> None:
         world.perform("billing", operation, accountants[operation.a % len(accountants)], message, entry)
 
 
-def begin_close(world: "LinkedWorld", operation: Operation) -> None:
-    """An accountant closes today or yesterday."""
-    world.wait("tasks", "identity", world.head("identity"))
-    world.settle("billing")
+def close(world: "LinkedWorld", operation: Operation) -> None:
+    """An accountant closes today or yesterday; while billing waits for the end of the day, others go on working."""
     accountants = world.with_role(*ACCOUNTING)
-    actor = accountants[operation.a % len(accountants)]
     message = CloseDay(yesterday=operation.b % 3 > 0, send_mail=operation.c % 4 == 0, confirmed=True)
-    world.perform("billing", operation, actor, message)
+    world.interludes = [_interlude(world, operation, number) for number in range(operation.c % 5)]
+    world.perform("billing", operation, accountants[operation.a % len(accountants)], message)
 
 
-def finish_close(world: "LinkedWorld", operation: Operation) -> None:
-    """A close that has begun is finished."""
+def _interlude(world: "LinkedWorld", operation: Operation, number: int) -> Callable[[], None]:
+    step = (add, complete_own, shuffle, correct, add)[(operation.a >> number) % 5]
+    place = INTERLUDES + operation.place * 10 + number
+    return lambda: step(world, Operation(place, "", operation.b + number, operation.c + number, operation.a))
 
 
 def send_mail(world: "LinkedWorld", operation: Operation) -> None:
     """An accountant sends the mail that is due."""
-    if world.closing is None:
-        world.settle("mail")
-        accountants = world.with_role(*ACCOUNTING)
-        world.perform("mail", operation, accountants[operation.a % len(accountants)], SendMail())
+    world.settle("mail")
+    accountants = world.with_role(*ACCOUNTING)
+    world.perform("mail", operation, accountants[operation.a % len(accountants)], SendMail())
 
 
 def clock_forward(world: "LinkedWorld", operation: Operation) -> None:
     """Time passes."""
-    seconds = (7, 60, 600, 3600, 3600 * 5)[operation.a % 5] if operation.b % 40 else 86400 * (1 + operation.c % 3)
+    seconds = (7, 60, 600, 3600, 3600 * 5)[operation.a % 5] if operation.b % 6 else 86400 * (1 + operation.c % 2)
     world.clock.advance(seconds=seconds)
 
 
@@ -183,8 +182,10 @@ def repeat(world: "LinkedWorld", operation: Operation) -> None:
 
 def lose(world: "LinkedWorld", operation: Operation) -> None:
     """The topic loses one of its last records."""
-    topic = world.topics[ORIGINS[operation.a % len(ORIGINS)]]
+    origin = ORIGINS[operation.a % len(ORIGINS)]
+    topic = world.topics[origin]
     if topic.records:
+        world.lossy.add(origin)
         topic.lose(max(0, len(topic.records) - 1 - operation.b % 8))
 
 
@@ -250,7 +251,7 @@ STEPS: dict[str, Callable[["LinkedWorld", Operation], None]] = {
     step.__name__: step
     for step in (
         add, complete_own, complete_any, shuffle, import_tasks, hire, set_role, flip_active, set_email, correct,
-        begin_close, finish_close, send_mail, clock_forward, relay, two_relays, relay_dies, relay_sleeps, wake, repeat,
+        close, send_mail, clock_forward, relay, two_relays, relay_dies, relay_sleeps, wake, repeat,
         lose, mangle, republish, replicate, two_replicators, kill_soon, restart, catch_up,
         disasters.back_up, disasters.restore, disasters.fail_over, disasters.second_database,
     )

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 
 from popug_cli.bus.records import TopicRecord
+from popug_cli.kernel.clock import Clock
 
 
 class MemoryTopic:
-    """The records of one service in the order of their offsets, without those that were lost."""
+    """The records of one service in the order of their offsets, without those that were lost; it stamps them."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.records: list[TopicRecord | None] = []
 
     def produce(self, records: Sequence[TopicRecord]) -> None:
-        self.records += records
+        stamp = int(self._clock.now().timestamp() * 1000)
+        self.records += [record._replace(timestamp_ms=stamp) for record in records]
 
     def read(self, offset: int, limit: int) -> list[tuple[int, TopicRecord]]:
         found: list[tuple[int, TopicRecord]] = []

@@ -1,6 +1,7 @@
 """Five linked homes that do a plan, with kills, and the questions that the steps ask of them."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from popug_cli.app.asking import perform_for_service
+from popug_cli.app.workflows import close_between_services
 from popug_cli.bus import stream_store
 from popug_cli.bus.context import Context
 from popug_cli.bus.records import TopicRecord
@@ -16,9 +18,11 @@ from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message, Role
 from popug_cli.messages.billing import CloseDay, CorrectEntry
+from popug_cli.messages.internal.tasks import EndDay
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.principal import ANONYMOUS, Principal
 from popug_cli.messages.services import SERVICES
+from popug_cli.tasks.end_day import end_day_of_service
 from tests.simulation.chance import NamedChance
 from tests.simulation.injected_faults import Crash
 from tests.simulation.linked import chaos
@@ -30,6 +34,7 @@ from tests.simulation.plan import Operation, Plan
 from tests.simulation.violation import Violation, require
 from tests.support.company import SetClock
 
+close_between_services.POLL_SECONDS = 0.0
 BEGINNING = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 MAX_WAITS = 60
 REPUBLISHED_AFTER = 5
@@ -49,12 +54,14 @@ class LinkedWorld:
         self.chance = NamedChance(plan.seed)
         self.clock = SetClock(BEGINNING)
         self.kill = Kill()
-        self.topics = {name: MemoryTopic() for name in SERVICES}
+        self.topics = {name: MemoryTopic(self.clock) for name in SERVICES}
         self.sleeping: list[tuple[str, list[TopicRecord]]] = []
         self.trace: list[Step] = []
         self.commands = self.lives = 0
-        self.lost: set[str] = set()
-        self.closing: Any = None
+        self.done: Counter[str] = Counter()
+        self.lossy: set[str] = set()
+        self.interludes: list[Callable[[], None]] = []
+        self.waits_of_close = 0
         self.backup: Any = None
         self._uncommitted: dict[str, Uncommitted] = {}
         self._has_committed = False
@@ -65,7 +72,12 @@ class LinkedWorld:
     def open(self, service: str, home: Path) -> ServiceBackend:
         """Return the backend of a new process of a service."""
         backend = ServiceBackend(
-            Home(home), warn=self._warned, clock=self.clock, randomness=self.chance, ask_service=self.ask
+            Home(home),
+            warn=self._warned,
+            while_waiting=self.while_close_waits,
+            clock=self.clock,
+            randomness=self.chance,
+            ask_service=self.ask,
         )
         backend.recorder, backend.service = self, service
         return backend
@@ -112,11 +124,30 @@ class LinkedWorld:
 
     def ask(self, service: str, principal: Principal, message: Message[Any]) -> Any:
         """Perform a part at another service, which first receives everything that may matter to it."""
-        peer = self.services[service]
         if service in ("mail", "analytics"):
             self.settle(service)
+        peer = self.services[service]
         peer.place, peer.actor = self.commanding.place, self.commanding.actor
+        if isinstance(message, EndDay):
+            return end_day_of_service(peer, message, principal, wait_for_identity=partial(self.settle, "tasks"))
         return perform_for_service(peer, principal, message)
+
+    def while_close_waits(self) -> None:
+        """Let others work, and records flow, while billing waits until it has consumed the end of a day."""
+        self.waits_of_close += 1
+        require(self.waits_of_close < MAX_WAITS, "every_wait_ends", "a close waits for the end of its day")
+        if self.interludes:
+            commanding, has_committed = self.commanding, self._has_committed
+            kept = commanding.place, commanding.actor, commanding.entry
+            self.interludes.pop()()
+            commanding.place, commanding.actor, commanding.entry = kept
+            self.commanding, self._has_committed = commanding, has_committed
+            return
+        state = self.checked_stream("billing", "tasks")
+        if state.gap_since or self.waits_of_close > REPUBLISHED_AFTER:
+            chaos.republish(self, "tasks", state.last)
+        chaos.relay(self, "tasks", chaos.LIMITS[self.waits_of_close % len(chaos.LIMITS)])
+        chaos.replicate(self, "billing", "tasks", chaos.LIMITS[self.waits_of_close % len(chaos.LIMITS)])
 
     # Commands.
 
@@ -125,10 +156,12 @@ class LinkedWorld:
     ) -> None:
         """Perform a command as a user would, who repeats only what surely was not done."""
         self.commands += 1
+        self.done[type(message).__name__] += 1
         self._has_committed = False
         while True:
             backend = self.commanding = self.services[service]
             backend.place, backend.actor, backend.entry = operation.place, actor.username, entry
+            self.waits_of_close = 0
             try:
                 backend.perform_as(actor, message)
             except Crash:
@@ -137,6 +170,7 @@ class LinkedWorld:
                     continue
             except PopugError as refusal:
                 require(not isinstance(refusal, IntegrityViolation | Unavailable), "refused_for_a_reason", refusal)
+                self.done[refusal.code] += 1
             if isinstance(message, SendMail):  # it has transactions of its own, past the backend
                 self.trace.append(Performed(operation.place, service, self.clock.instant, actor.username, message))
             return
@@ -180,6 +214,14 @@ class LinkedWorld:
         with self.services[service].runtime.reading(ANONYMOUS) as context:
             return stream_store.load(context.connection, origin).state
 
+    def checked_stream(self, service: str, origin: str) -> StreamState:
+        """Return the state of a service's stream, in which only lost records leave a gap."""
+        state = self.stream(service, origin)
+        require(state.history_change is None, "no_false_alarm", f"{service} of {origin}: {state}")
+        has_reason = state.gap_since is None or origin in self.lossy
+        require(has_reason, "gaps_come_from_losses", f"{service} of {origin}: {state}")
+        return state
+
     def next_offset(self, service: str, origin: str) -> int:
         """Return the offset of the next record that a service reads."""
         statement = "SELECT next_offset FROM bus_streams WHERE origin = ?"
@@ -209,7 +251,7 @@ class LinkedWorld:
         for turn in range(MAX_WAITS):
             if self.covered(service, origin) >= position:
                 return
-            state = self.stream(service, origin)
+            state = self.checked_stream(service, origin)
             if state.gap_since or turn >= REPUBLISHED_AFTER:
                 chaos.republish(self, origin, state.last)
             chaos.relay(self, origin)

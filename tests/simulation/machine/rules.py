@@ -158,7 +158,8 @@ class Company:
         """Reverse an entry in the open day."""
         wrong = self.entries[place]
         self.reversed.add(place)
-        self.entries.append(wrong._replace(kind=REVERSAL_OF[wrong.kind], day=self.business_date(now)))
+        day = max(self.business_date(now), wrong.day)
+        self.entries.append(wrong._replace(kind=REVERSAL_OF[wrong.kind], day=day))
 
     def _owe(self, task: Task, owed: Owed) -> None:
         if task.held_up or self.billing_is_down:

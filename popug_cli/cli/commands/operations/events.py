@@ -29,6 +29,7 @@ from popug_cli.messages.bus import (
     ListEvents,
     ReplayEvents,
     RetryDeadLetters,
+    ServiceStatus,
     ShowBusStatus,
     ShowEvent,
     ShowSchemas,
@@ -120,7 +121,7 @@ def _position_before_last(context: CommandContext, message: ListEvents, last: in
 def status(context: CommandContext) -> None:
     """Show how far each consumer has read, its dead letters, and its events that wait for a retry."""
     answer = context.backends.perform(ShowBusStatus())
-    context.screen.show(answer, lambda: _status_blocks(answer))
+    context.screen.show(answer, lambda: _status_blocks(context, answer))
 
 
 @command(events, "dead")
@@ -230,7 +231,7 @@ def _event_row(context: CommandContext, envelope: dict[str, Any]) -> list[str]:
     return [sequence, at, type_.removeprefix("popug."), actor, subject, event_id]
 
 
-def _status_blocks(answer: BusStatus) -> Iterator[Block]:
+def _status_blocks(context: CommandContext, answer: BusStatus) -> Iterator[Block]:
     columns = [Column("consumer"), *(Column(name, align_right=True) for name in ("position", "lag", "dead", "waiting"))]
     rows = [
         [consumer.consumer, *map(str, (consumer.position, consumer.lag, consumer.dead, consumer.waiting))]
@@ -241,9 +242,31 @@ def _status_blocks(answer: BusStatus) -> Iterator[Block]:
     for unknown in answer.unknown:
         events = counted(unknown.count, "event is", "events are")
         yield f"{events} of a type that this program does not know: {unknown.type}"
+    if answer.service:
+        yield from _service_blocks(context, answer.service)
     yield from answer.problems
     if any(consumer.dead for consumer in answer.consumers):
         yield Hint("Next: popug events dead")
+
+
+def _service_blocks(context: CommandContext, service: ServiceStatus) -> Iterator[Block]:
+    relay = service.relay
+    yield f"This is the service {service.service}; its log is {relay.log_id}."
+    events = counted(relay.waiting, "event waits", "events wait")
+    yield f"The topic has its events up to {relay.position}; {events} to be sent."
+    names = ("last", "watermark", "behind", "offset", "mangled", "other log")
+    rows = [
+        [
+            stream.origin,
+            *map(str, (stream.last, stream.watermark, stream.behind, stream.next_offset)),
+            *map(str, (stream.mangled, stream.other_log)),
+            context.screen.local_time(stream.gap_since) if stream.gap_since else "",
+            f"changed at {stream.history_change.position}" if stream.history_change else "",
+        ]
+        for stream in service.streams
+    ]
+    columns = [Column("origin"), *(Column(name, align_right=True) for name in names)]
+    yield Table([*columns, Column("gap since"), Column("history")], rows)
 
 
 def _dead_letter_blocks(letters: DeadLetters) -> Iterator[Block]:

@@ -1,0 +1,114 @@
+"""A service checks the sender of a part that another service asks for; mail is not sent while identity is silent."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from popug_cli.app.asking import perform_for_service
+from popug_cli.app.hosting.served_company import ServedCompany
+from popug_cli.identity import policy
+from popug_cli.kernel.errors import PopugError
+from popug_cli.messages.base import Message
+from popug_cli.messages.identity import ListUsers, RotateKey, SetRole
+from popug_cli.messages.internal.mail import SendDue
+from popug_cli.messages.mail import SendMail
+from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
+from popug_cli.messages.tasks import ListTasks
+from tests.integration.cluster.token_services import ABOVE_WORKER, WORK, TokenServices
+from tests.support.identity_company import People
+
+
+@pytest.fixture
+def mail(tmp_path: Path) -> Iterator[TokenServices]:
+    services = TokenServices(People(tmp_path / "home"), tmp_path / "services", "mail")
+    services.sync()
+    yield services
+    services.close()
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Iterator[TokenServices]:
+    services = TokenServices(People(tmp_path / "home"), tmp_path / "services")
+    services.sync()
+    yield services
+    services.close()
+
+
+def owner_of(services: TokenServices, token: str) -> Principal:
+    return policy.authenticate(token, services.tasks.runtime)
+
+
+def asked(services: TokenServices, principal: Principal, message: Message[Any]) -> str:
+    try:
+        perform_for_service(services.tasks, principal, message)
+    except PopugError as error:
+        return error.code
+    return ""
+
+
+def test_silence_of_identity_stops_sending_mail(mail: TokenServices) -> None:
+    token = mail.people.machine_token("asya", 86_400)
+    senders = [owner_of(mail, token), OPERATOR, SCHEDULER]
+    assert mail.refusal(token, SendMail()) == ""
+    assert [asked(mail, sender, SendDue()) for sender in senders[:1]] == [""]
+    mail.advance(seconds=61)
+    assert mail.refusal(token, SendMail()) == "behind"
+    for sender in senders:
+        with pytest.raises(PopugError, match="cannot know which tokens are void") as refused:
+            perform_for_service(mail.tasks, sender, SendDue())
+        assert (refused.value.code, refused.value.exit_status) == ("behind", 8)
+
+
+def test_part_is_refused_for_a_void_or_expired_token(tasks: TokenServices) -> None:
+    sender = owner_of(tasks, tasks.people.machine_token("kesha", 60))
+    assert asked(tasks, sender, ListTasks()) == ""
+    tasks.people.act("boss", SetRole(username="kesha", role="manager"))
+    tasks.sync()
+    assert asked(tasks, sender, ListTasks()) == "token_revoked"
+    manager = owner_of(tasks, tasks.people.machine_token("kesha", 60))
+    assert asked(tasks, manager, ABOVE_WORKER) == ""
+    tasks.advance(seconds=60)
+    assert asked(tasks, manager, ListTasks()) == "token_expired"
+
+
+def test_part_above_worker_is_refused_in_silence(tasks: TokenServices) -> None:
+    manager = owner_of(tasks, tasks.people.machine_token("mira", 86_400))
+    tasks.advance(minutes=2)
+    assert [asked(tasks, manager, message) for message in (WORK, ABOVE_WORKER)] == ["", "behind"]
+
+
+def test_identity_checks_the_sender_of_a_part_too(tasks: TokenServices) -> None:
+    identity = tasks.identity.backend
+    sender = policy.authenticate(tasks.people.machine_token("boss", 86_400), identity.runtime)
+    assert perform_for_service(identity, sender, ListUsers()).users
+    tasks.people.act("boss", RotateKey())
+    tasks.people.act("boss", SetRole(username="mira", role="admin"))
+    identity.perform_as(OPERATOR, SetRole(username="boss", role="worker"))
+    with pytest.raises(PopugError, match="revoked"):
+        perform_for_service(identity, sender, ListUsers())
+
+
+def test_server_of_a_service_verifies_with_the_copies(tasks: TokenServices) -> None:
+    """It remembers verified tokens, and still looks at the deny list for each request."""
+    served = ServedCompany(tasks.tasks.home, threads=2)
+    served._runtime = replace(served._runtime, clock=tasks.tasks_clock)
+    try:
+        token = tasks.people.machine_token("kesha", 60)
+        assert not served.has_verified(token)
+        served.perform(WORK, token)
+        assert served.has_verified(token)
+        tasks.people.act("boss", SetRole(username="kesha", role="manager"))
+        tasks.sync()
+        with pytest.raises(PopugError, match="revoked"):
+            served.perform(WORK, token)
+        other = tasks.people.machine_token("kesha", 60)
+        served.perform(WORK, other)
+        tasks.advance(seconds=60)
+        assert not served.has_verified(other)
+        with pytest.raises(PopugError, match="expired"):
+            served.perform(WORK, other)
+    finally:
+        served.close()

@@ -1,0 +1,48 @@
+"""Five linked homes with every kind of fault, and the bugs that they find."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+
+from tests.simulation.campaign import LINKED_HOMES, Order, campaign
+from tests.simulation.linked.__main__ import DEFAULT_OPERATIONS, LENGTH, hunt, main, replay_line
+from tests.simulation.linked.bugs import LINKED_BUGS
+from tests.simulation.linked.plan import plan
+from tests.simulation.linked.steps import STEPS
+
+JOBS = 2
+# Those that take thousands of operations; `python -m tests.simulation.linked --bugs` runs them.
+FOUND_LATE = {"no-previous", "no-previous-id", "log-id-ignored", "log-id-kept"}
+
+
+def test_two_thousand_operations_end_like_one_process() -> None:
+    tally = campaign(1, DEFAULT_OPERATIONS, jobs=JOBS, watch=lambda tally: None, length=LENGTH, package=LINKED_HOMES)
+    assert tally.failed is None, f"{tally.failed[1].detail}\nreplay: {replay_line(tally.failed[0], None)}"
+    assert tally.operations == DEFAULT_OPERATIONS
+    assert 0 < tally.wild < tally.worlds
+
+
+def test_bugs_in_the_links_are_found() -> None:
+    soon_found = [name for name in LINKED_BUGS if name not in FOUND_LATE]
+    with ThreadPoolExecutor(JOBS) as pool:
+        found = dict(zip(soon_found, pool.map(partial(hunt, seed=1), soon_found), strict=True))
+    assert {name for name, (rule, _) in found.items() if rule is None} == set()
+
+
+def test_plans_have_every_kind_of_operation() -> None:
+    kinds = {each.kind for number in range(20) for each in plan(f"kinds:{number}", 500).operations}
+    assert kinds == set(STEPS)
+
+
+def test_failure_is_reported_with_a_replay_command() -> None:
+    order = Order(5, 3, 400, keep=(1, 2, 9), package=LINKED_HOMES)
+    line = "python -m tests.simulation.linked --seed 5 --world 3 --length 400 --keep 1-2,9 --bug no-previous"
+    assert replay_line(order, "no-previous") == line
+
+
+def test_command_reports_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--operations", "40", "--jobs", "1", "--no-progress", "--seed", "4"]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("seed 4: 40 operations (")
+    assert output.rstrip().endswith("everything holds")
