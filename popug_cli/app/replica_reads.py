@@ -68,23 +68,20 @@ class Reads:
         enter_snapshot = partial(self._enter_snapshot, backend, principal)
         with ExitStack() as stack:
             if backend.runtime.service:
-                context = self._service_of(backend).enter_covering(
-                    enter_snapshot, self.positions.read(), backend.warn, stack
-                )
+                context = self._service_of(backend).enter_covering(enter_snapshot, self.positions.read(), stack)
             else:
                 context = enter_snapshot(stack)
             self.shown = merge(self.shown, positions_of(backend.runtime, context))
             yield context
 
-    def before_command(self, backend: "LocalBackend", message: Message[Any], principal: Principal) -> None:
-        """In a service of a cluster, wait for what a command decides upon; raise ``behind`` if it insists on that."""
+    def wait_for(self, backend: "LocalBackend", message: Message[Any], principal: Principal) -> None:
+        """In a service of a cluster, wait for what a message decides upon; raise ``behind`` if it insists on that."""
         if backend.runtime.service:
-            self._service_of(backend).wait_for_command(
-                message,
-                lambda stack: stack.enter_context(backend.runtime.reading(principal)),
-                self.positions.read(),
-                backend.warn,
-            )
+
+            def enter_snapshot(stack: ExitStack) -> Context:
+                return stack.enter_context(backend.runtime.reading(principal))
+
+            self._service_of(backend).wait_for(message, enter_snapshot, self.positions.read())
 
     def show_newest(self, runtime: Runtime) -> None:
         """Make the newest positions of this process those of the answer, and those that later queries must show.
@@ -113,7 +110,7 @@ class Reads:
         if self._service is None:
             from popug_cli.app.service_reads import ServiceReads
 
-            self._service = ServiceReads(backend.runtime.service, backend.consumers, backend.catch_up)
+            self._service = ServiceReads(backend)
         return self._service
 
     def _enter_snapshot(self, backend: "LocalBackend", principal: Principal, stack: ExitStack) -> Context:

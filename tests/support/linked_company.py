@@ -33,7 +33,7 @@ class LinkedCompany:
         self.people = self.company.people
         self.client = KnownPositions()
         self.warnings: list[str] = []
-        self.topics = {name: MemoryTopic() for name in SERVICES}
+        self.topics = {name: MemoryTopic(self.company.clock) for name in SERVICES}
         with closing(self.company.backend):
             self.homes = create_service_homes(self.company.backend, directory / "services")
         self.services = {name: self.open(name) for name in SERVICES}
