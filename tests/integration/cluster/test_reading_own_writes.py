@@ -115,10 +115,9 @@ def test_effects_of_identity_arrive_by_tasks(linked: LinkedCompany) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_watermark_below_the_head_includes_nothing(linked: LinkedCompany) -> None:
-    for number in range(4):
-        linked.act("boss", AddTask(title=f"Task {number}"))
+    assignees = [linked.act("boss", AddTask(title=f"Task {number}")).assignee for number in range(5)]
     linked.settle()
-    leaver = linked.act("boss", ListTasks()).tasks[0].assignee
+    leaver = max(assignees, key=assignees.count)  # several tasks are reassigned
     linked.act("boss", DeactivateUser(username=leaver))
     forget_all_but(linked, "identity")
     linked.copy("identity")
