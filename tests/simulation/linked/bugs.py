@@ -125,4 +125,14 @@ LINKED_BUGS = {
             Change("billing/close_day.py", "    if message.ended_by is not None:\n", "    if False:\n"),
         ),
     ),
+    "includes-anywhere": Bug(
+        "a watermark below the head of the log has includes as well",
+        (
+            Change(
+                "bus/relay.py",
+                "        includes=claim.includes if claim.end == claim.head else None,\n",
+                "        includes=claim.includes,\n",
+            ),
+        ),
+    ),
 }

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from popug_cli.bus import relay as relays
 from popug_cli.bus import replicator
+from popug_cli.bus.coverage import includes_of
 from popug_cli.bus.records import TopicRecord
 from popug_cli.bus.relay import Claim
 from popug_cli.cluster import links
@@ -20,7 +21,7 @@ STREAMS = tuple((service, origin) for service, parts in SERVICES.items() for ori
 
 def includes(world: "LinkedWorld", origin: str) -> links.Includes:
     """Return what a relay says that its service has consumed."""
-    return lambda context: {}
+    return lambda context: includes_of(context, origin, world.services[origin].consumers)
 
 
 def relay(world: "LinkedWorld", origin: str, limit: int = 5_000) -> None:

@@ -10,6 +10,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from popug_cli.app import LocalBackend
+from popug_cli.bus.coverage import COVERAGE, covered_positions
+from popug_cli.bus.relay import IS_OWN
 from popug_cli.cluster.service_homes import create_service_homes
 from popug_cli.identity.token_copies import COPIED_TABLES
 from popug_cli.kernel.home import Home
@@ -30,6 +32,10 @@ from tests.simulation.violation import Violation, require
 from tests.support.company import InProcess, SetClock
 
 EXAMINED_EVERY = 100
+COVERAGE_EXAMINED_EVERY = 20
+SELECT_CAUSED = f"""
+    SELECT sequence, json_extract(envelope, '$.causationid') FROM bus_log WHERE sequence > ? AND {IS_OWN}
+"""
 
 
 @contextmanager
@@ -100,6 +106,8 @@ def _live(world: LinkedWorld, plan: Plan, verdict: Verdict) -> None:
         verdict.operations += 1
         if verdict.operations % EXAMINED_EVERY == 0:
             examine(world)
+        if verdict.operations % COVERAGE_EXAMINED_EVERY == 0:
+            examine_coverage(world)
     verdict.at = -1
     world.kill.where = ""
     world.settle_all()
@@ -115,6 +123,21 @@ def examine(world: LinkedWorld) -> None:
         require(
             disasters.holds_prefix(world, service, origin), "receivers_have_a_prefix", f"{service} of {origin}: {state}"
         )
+
+
+def examine_coverage(world: LinkedWorld) -> None:
+    """Check that a service which covers a position has what followed from it in the service that vouches for it."""
+    for service, origins in COVERAGE.items():
+        logs = world.received(service)
+        covered = covered_positions(service, logs)
+        for origin, via in origins.items():
+            if via is None or origin not in covered or via not in logs:
+                continue
+            causes = dict(world.rows(origin, "SELECT id, sequence FROM bus_log WHERE sequence > ?", world.begun_with))
+            for position, cause in world.rows(via, SELECT_CAUSED, world.begun_with):
+                is_covered = causes.get(cause, covered[origin] + 1) <= covered[origin]
+                detail = f"{service} covers {origin} {covered[origin]}, and lacks {via} {position}"
+                require(not is_covered or position <= logs[via].consumed, "covered_effects_are_there", detail)
 
 
 def _end_state(world: LinkedWorld) -> State:

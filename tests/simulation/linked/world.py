@@ -12,6 +12,7 @@ from popug_cli.app.asking import perform_for_service
 from popug_cli.app.workflows import close_between_services
 from popug_cli.bus import stream_store
 from popug_cli.bus.context import Context
+from popug_cli.bus.coverage import ReceivedLog, received_logs
 from popug_cli.bus.records import TopicRecord
 from popug_cli.bus.streams import StreamState
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
@@ -38,10 +39,6 @@ close_between_services.POLL_SECONDS = 0.0
 BEGINNING = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 MAX_WAITS = 60
 REPUBLISHED_AFTER = 5
-SELECT_FIRST_WAITING = (
-    "SELECT origin_position FROM bus_received JOIN bus_log USING (sequence) WHERE origin = ? AND sequence > ?"
-    " AND type IN ({}) ORDER BY sequence LIMIT 1"
-)
 
 
 class LinkedWorld:
@@ -236,15 +233,13 @@ class LinkedWorld:
 
     def covered(self, service: str, origin: str) -> int:
         """Return the position up to which a service has received and consumed another one's log."""
-        for consumer in self.services[service].consumers:
-            cursor = self.rows(service, "SELECT position FROM bus_cursors WHERE consumer = ?", consumer.name)
-            types = ",".join("?" * len(consumer.types))
-            waiting = self.rows(
-                service, SELECT_FIRST_WAITING.format(types), origin, cursor[0][0] if cursor else 0, *consumer.types
-            )
-            if waiting:
-                return int(waiting[0][0]) - 1
-        return self.stream(service, origin).watermark
+        return self.received(service)[origin].consumed
+
+    def received(self, service: str) -> dict[str, ReceivedLog]:
+        """Return how far a service is with each log that it receives."""
+        backend = self.services[service]
+        with backend.runtime.reading(ANONYMOUS) as context:
+            return received_logs(context, service, backend.consumers)
 
     def wait(self, service: str, origin: str, position: int) -> None:
         """Let records flow until a service covers a position of another one's log."""
