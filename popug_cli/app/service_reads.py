@@ -53,7 +53,7 @@ class ServiceReads:
 
         Also warn of events among them that a consumer has set aside.
         """
-        look = self._wait(enter_snapshot, self._lacks_some(seen), WAIT_SECONDS, stack)
+        look = self._wait(enter_snapshot, self._lacks_some(seen), stack)
         if look.lacking:
             self._warn_once(_behind(self._service, look.lacking))
         if missing := missing_events(look.context, look.logs, seen):
@@ -74,7 +74,7 @@ class ServiceReads:
             return  # its snapshot is waited for
         lacks = self._lacks_some(seen) if insists or is_preview else _lacks_consumed(WHO_MAY, seen)
         with ExitStack() as stack:
-            look = self._wait(enter_snapshot, lacks, INSIST_SECONDS if insists else WAIT_SECONDS, stack)
+            look = self._wait(enter_snapshot, lacks, stack, insists=insists)
         if look.lacking and insists:
             raise _refused(self._service, look.lacking)
         if look.lacking:
@@ -83,10 +83,10 @@ class ServiceReads:
     def _lacks_some(self, seen: Positions) -> Lacks:
         return lambda logs: uncovered(self._service, logs, seen)
 
-    def _wait(self, enter_snapshot: EnterSnapshot, lacks: Lacks, seconds: float, stack: ExitStack) -> Look:
+    def _wait(self, enter_snapshot: EnterSnapshot, lacks: Lacks, stack: ExitStack, *, insists: bool = False) -> Look:
         """Return the first look at which nothing lacks, else the last one; its snapshot stays open in ``stack``."""
         began, pause, consumed_up_to = monotonic(), FIRST_PAUSE_SECONDS, -1
-        deadline = began + seconds - self._waited_seconds
+        deadline = began + (INSIST_SECONDS if insists else WAIT_SECONDS) - self._waited_seconds
         while True:
             with ExitStack() as attempt:
                 context = enter_snapshot(attempt)
@@ -98,7 +98,7 @@ class ServiceReads:
                     return Look(context, logs, lacking)
             if context.position > consumed_up_to:
                 consumed_up_to = context.position
-                self._backend.catch_up()
+                self._backend.catch_up(refuse_behind=insists)
             else:
                 self._backend.while_waiting()
                 sleep(pause)

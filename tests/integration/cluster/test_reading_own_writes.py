@@ -280,7 +280,7 @@ def test_received_is_not_consumed(linked: LinkedCompany, monkeypatch: pytest.Mon
     billing = linked.services["billing"]
     assert covered(billing)["tasks"] < published
     with monkeypatch.context() as patch:
-        patch.setattr(billing, "catch_up", lambda: None)
+        patch.setattr(billing, "catch_up", lambda **_: None)
         linked.act("boss", GetBalance())
     assert "(behind)" in linked.warnings[0]
     billing.catch_up()
