@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from popug_cli.app.handlers import module_function, service_of
 from popug_cli.bus.context import Context
 from popug_cli.identity.authorization import authorize_part
-from popug_cli.identity.policy import authorize_asked
 from popug_cli.kernel.errors import Conflict
 from popug_cli.messages.base import DECLARATIONS, Declaration, Message
 from popug_cli.messages.principal import Principal
@@ -77,31 +76,3 @@ def perform_part(backend: "LocalBackend", principal: Principal, message: Message
     else:
         answer = module_function(declaration)(backend, message, principal)
     return answer
-
-
-def perform_for_service(backend: "LocalBackend", principal: Principal, message: Message[Answer]) -> Answer:
-    """Perform a part that another service asks for, on behalf of the sender of the whole message.
-
-    A command is a transaction of its own, after which the consumers run. Like the whole message, a part waits for what
-    its sender has seen, ``backend.reads.positions``; ``backend.reads.shown`` are then the positions of its answer.
-    Raise an error of the sender's token, ``forbidden``, ``behind``, or the message's errors.
-    """
-    declaration = DECLARATIONS[type(message)]
-    backend.reads.begin()
-    with backend.runtime.reading(principal) as context:
-        authorize_asked(principal, declaration, message, context)
-    answer = _perform_asked(backend, principal, message, declaration)
-    backend.reads.finish(backend.runtime, is_command=declaration.is_command)
-    return answer
-
-
-def _perform_asked(
-    backend: "LocalBackend", principal: Principal, message: Message[Answer], declaration: Declaration
-) -> Answer:
-    backend.reads.wait_for(backend, message, principal)
-    if declaration.is_workflow:
-        return perform_part(backend, principal, message)
-    if declaration.is_command:
-        return backend.write_and_catch_up(message, principal, lambda context: CompanySnapshot(context).ask(message))
-    with backend.asking(principal) as company:
-        return company.ask(message)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from popug_cli.bus.catch_up_result import CatchUpResult
+from popug_cli.bus.catch_up import CatchUpResult
 
 
 class Coordinator(Protocol):

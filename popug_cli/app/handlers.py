@@ -72,6 +72,7 @@ HANDLER_MODULES: dict[type[Message[Any]], str] = {
     ShowToday: "views.today",
     VerifyLedger: "views.health",
 }
+ONE_WRITE_MODULES = {"workflows.changed_tasks"}
 
 # The services of a cluster that perform composed messages; those of the bus, the company and hooks are not among them.
 SERVICES_OF_COMPOSED: dict[type[Message[Any]], str] = {
@@ -92,13 +93,15 @@ class MessageHandler:
 
     A module's function takes ``(message, context)``, a composed one and a workflow ``(backend, message, principal)``.
     ``preparation`` begins the slow work on a password: it reads from a snapshot, and returns a function that does the
-    work when the snapshot is closed.
+    work when the snapshot is closed. ``is_one_write`` says that ``LocalBackend.write``, which authorizes the sender,
+    does all the work of a composed one.
     """
 
     declaration: Declaration
     function: Callable[..., Any]
     preparation: Callable[[Any, Context], Callable[[], PasswordWork]] | None = None
     takes_backend: bool = False
+    is_one_write: bool = False
 
 
 def find(message: type[Message[Any]]) -> MessageHandler:
@@ -106,7 +109,7 @@ def find(message: type[Message[Any]]) -> MessageHandler:
     declaration = DECLARATIONS[message]
     if module := HANDLER_MODULES.get(message):
         function = getattr(import_module(f"popug_cli.app.{module}"), declaration.name)
-        return MessageHandler(declaration, function, takes_backend=True)
+        return MessageHandler(declaration, function, takes_backend=True, is_one_write=module in ONE_WRITE_MODULES)
     function = module_function(declaration)
     return MessageHandler(declaration, function, _preparation_of(declaration), takes_backend=declaration.is_workflow)
 
@@ -114,6 +117,17 @@ def find(message: type[Message[Any]]) -> MessageHandler:
 def module_function(declaration: Declaration) -> Callable[..., Any]:
     """Return the function of the message's name in the module that performs it."""
     function: Callable[..., Any] = getattr(import_module(f"popug_cli.{declaration.handler}"), declaration.name)
+    return function
+
+
+def service_function(declaration: Declaration) -> Callable[..., Any] | None:
+    """Return the function that performs a part only if another service asks for it, or None.
+
+    It takes ``(backend, message, principal)``, and ``wait_for_identity``, which returns when all that identity has
+    acknowledged is consumed.
+    """
+    module = import_module(f"popug_cli.{declaration.handler}")
+    function: Callable[..., Any] | None = getattr(module, f"{declaration.name}_of_service", None)
     return function
 
 

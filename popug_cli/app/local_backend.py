@@ -16,8 +16,8 @@ from popug_cli.app.asking import AskService, CompanySnapshot, no_other_service, 
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
 from popug_cli.app.replica_reads import Reads
-from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
-from popug_cli.bus.consumers import Consumer, catch_up, try_next_batch
+from popug_cli.bus.catch_up import CatchUpProgress, CatchUpResult, catch_up
+from popug_cli.bus.consumers import Consumer, try_next_batch
 from popug_cli.bus.context import Context, PasswordWork, Runtime
 from popug_cli.bus.cursors import are_current, is_current, skip_unrelated
 from popug_cli.identity.policy import authenticate, authorize
@@ -283,10 +283,10 @@ class LocalBackend:
         consumer = next((consumer for consumer in self.consumers if consumer.name == declaration.module), None)
         while True:
             with self.runtime.writing(principal) as context:
-                if consumer is None or is_current(context, consumer):
+                self._was_caught_up = are_current(context, self.consumers)
+                if consumer is None or self._was_caught_up or is_current(context, consumer):
                     authorize(principal, declaration, message, context)
                     self.before_write(context)
-                    self._was_caught_up = are_current(context, self.consumers)
                     result = handle(context)
                     self.on_write(context, result)
                     skip_unrelated(context, self.consumers)
@@ -298,7 +298,8 @@ class LocalBackend:
     def _run(self, principal: Principal, message: Message[Answer]) -> Answer:
         handler = handlers.find(type(message))
         if handler.takes_backend:
-            self._check_on_snapshot(principal, message)
+            if not handler.is_one_write:
+                self._check_on_snapshot(principal, message)
             answer: Answer = handler.function(self, message, principal)
             return answer
         if handler.declaration.is_command:

@@ -124,7 +124,7 @@ def positions_of(runtime: Runtime, context: Context) -> dict[str, Position]:
     """Return the positions that an answer from a snapshot carries, those of a service under its name."""
     shown = _positions_of_state(runtime, state_of(context))
     if runtime.service:
-        from popug_cli.bus.coverage import own_position
+        from popug_cli.bus.service.coverage import own_position
 
         shown[runtime.service] = own_position(context, runtime.service)
     return shown

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from popug_cli.app.replica_reads import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, WAIT_SECONDS
 from popug_cli.bus.context import Context, digits_of
-from popug_cli.bus.coverage import MissingEvent, ReceivedLog, missing_events, received_logs, uncovered
+from popug_cli.bus.service.coverage import MissingEvent, ReceivedLog, missing_events, received_logs, uncovered
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.positions import Position, Positions
 from popug_cli.kernel.text import counted

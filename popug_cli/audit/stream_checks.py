@@ -10,6 +10,7 @@ from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
 from popug_cli.bus import stream_store
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import decode_text
+from popug_cli.bus.replicator import name_of
 from popug_cli.bus.service.status import gap_problems, history_problems
 from popug_cli.messages.company import Check
 from popug_cli.storage.errors import DATABASE_ERRORS
@@ -93,17 +94,17 @@ class _Marks:
         statement = "SELECT sequence, origin, origin_position FROM bus_received ORDER BY sequence"
         self._marks: Iterator[Received] = context.connection.stream(statement)
         self._mark = next(self._marks, None)
-        self._highest: dict[str, int] = {}
+        self._highest: dict[tuple[str, str], int] = {}
 
     def read(self, rows: list[LogRow]) -> Iterator[str]:
         """Yield the violations among the next rows of the log."""
-        for sequence, _, envelope in rows:
+        for sequence, type_, envelope in rows:
             while self._mark is not None and self._mark[0] < sequence:
                 self._mark = next(self._marks, None)
             mark = self._mark if self._mark is not None and self._mark[0] == sequence else None
-            yield from self._compare(sequence, decode_text(envelope), mark)
+            yield from self._compare(sequence, decode_text(type_), decode_text(envelope), mark)
 
-    def _compare(self, sequence: int, envelope: str, mark: Received | None) -> Iterator[str]:
+    def _compare(self, sequence: int, type_: str, envelope: str, mark: Received | None) -> Iterator[str]:
         """Yield what is wrong with an event: its envelope names its position in the log of its origin."""
         position = _position_in(envelope)
         if mark is None:
@@ -113,9 +114,10 @@ class _Marks:
         _, origin, origin_position = mark
         if position != origin_position and (position is not None or origin_position != sequence):
             yield f"event {sequence} is marked as {origin_position} of {origin}, which its envelope does not say"
-        if origin_position <= self._highest.get(origin, 0):
-            yield f"event {sequence} is {origin_position} of {origin}, but comes after {self._highest[origin]}"
-        self._highest[origin] = origin_position
+        key = origin, name_of(type_)  # the events of a further name are appended later
+        if origin_position <= self._highest.get(key, 0):
+            yield f"event {sequence} is {origin_position} of {origin}, but comes after {self._highest[key]}"
+        self._highest[key] = origin_position
 
 
 def _position_in(envelope: str) -> int | None:

@@ -53,7 +53,9 @@ def close_next_day(message: CloseNextDay, context: Context) -> FoundDay:
 
     Raise ``behind`` if billing has not consumed the ``day_ended`` of the day.
     """
-    if message.ended_by is not None:
+    if message.ended_by is None:
+        days.record_ended_days([message.up_to], context)
+    else:
         consumption = consumption_of(context, CONSUMER.name, message.ended_by)
         if consumption is not Consumption.DONE:
             raise rules.behind(message.up_to, message.ended_by, is_set_aside=consumption is Consumption.SET_ASIDE)

@@ -7,8 +7,7 @@ what a consumer has done, as ranges of positions. ``parked_events.py`` holds the
 ``retry.py`` decides when they are retried, and ``dead_letters.py`` lets the operator retry or drop them.
 ``hook_cursors.py`` does all this for hooks; ``hooks/runner.py`` and ``app/workflows/hooks.py`` call it.
 Services that share no database copy their logs to each other. ``relay.py`` sends what the log says as the records of
-``records.py``, and ``replicator.py`` takes them as ``streams.py`` decides; ``stream_store.py`` stores how far they are, and
-``coverage.py`` says what that means for what a caller has seen.
+``records.py``, and ``replicator.py`` takes them as ``streams.py`` decides; ``stream_store.py`` stores how far they are.
 ``idempotency_store.py`` stores answers for ``app/hosting/idempotency.py``. The publisher chains the events as
 ``hash_chain.py`` says. ``status.py`` and ``unlinked_events.py`` find problems in the log for the views and for the
 doctor (``audit/``).

@@ -1,30 +1,26 @@
-"""Consumers: subscriptions, batch processing, retries, and catching up with the log.
+"""Consumers: subscriptions, batch processing and retries.
 
 Functions that open a transaction raise the errors of ``storage.errors``; a failing consumer raises nothing.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from string import digits
+from typing import NamedTuple
 
 from popug_cli.bus import inbox, parked_events
-from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.bus.cursors import (
-    MIN_SKIPPED_EVENTS,
     UnknownVersion,
     advance,
-    cursor_position,
-    cursor_positions,
     is_unknown_version,
     skip_unrelated,
     up_to_unknown_version,
 )
 from popug_cli.bus.log import StoredEvent
 from popug_cli.bus.retry import PermanentFailure
-from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode, subject_of
@@ -34,13 +30,23 @@ from popug_cli.storage.errors import TransactionLost, environment_error
 
 BATCH_EVENTS = 10_000
 SUBJECTS_PER_TRANSACTION = 100
-RERUN_SECONDS = 30.0  # after a database server has ended a transaction
 END_OF_TIME = "9999"  # later in text order than the RFC 3339 texts of earlier years
 
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
 GiveUp = Callable[[Delivered[Event], str, Context], bool]
 ProcessRows = Callable[["Consumer", Sequence[StoredEvent], set[str], Context], int]
 """Process rows of the log, of which no subject is blocked; add the subjects of failures to the blocked ones."""
+
+
+class Turn(NamedTuple):
+    """The result of one transaction of a consumer.
+
+    ``is_complete`` says that it left no event up to the end of the log, and ``types`` are those that it published.
+    """
+
+    failures: int
+    is_complete: bool
+    types: frozenset[str]
 
 
 class EventFailedError(Exception):
@@ -81,62 +87,13 @@ class Consumer:
         return type_ in self.types or is_unknown_version(self, type_)
 
 
-def catch_up(
-    runtime: Runtime,
-    consumers: Sequence[Consumer],
-    *,
-    include_not_due: bool = False,
-    progress: CatchUpProgress | None = None,
-) -> CatchUpResult:
-    """Run the consumers on new events and due retries; stop after the batch in which ``bus.catch_up_seconds`` elapse.
-
-    Retries that were due at the start are attempted; with ``include_not_due``, later ones are attempted once as well.
-    Return consumer failures in the result, and also the ``PopugError`` that stopped a consumer. Raise a ``PopugError``
-    that occurs while the consumers with new events are looked up.
-    """
-    with nullcontext(progress) if progress else CatchUpProgress(runtime.progress) as catch_up_progress:
-        return _catch_up(runtime, consumers, catch_up_progress, include_not_due=include_not_due)
-
-
-def _catch_up(
-    runtime: Runtime, consumers: Sequence[Consumer], progress: CatchUpProgress, *, include_not_due: bool
-) -> CatchUpResult:
-    result = CatchUpResult()
-    started_at = time.monotonic()
-    deadline, give_up_at = started_at + runtime.settings.number("bus.catch_up_seconds"), started_at + RERUN_SECONDS
-    due_by = END_OF_TIME if include_not_due else to_rfc3339(runtime.clock.now())
-    stopped: set[str] = set()
-    while True:
-        working, due = _consumers_with_work(runtime, consumers, due_by, progress)
-        pending = [consumer for consumer in working if consumer.name not in stopped]
-        if not pending:
-            return result
-        for consumer in pending:
-            try:
-                failures = process_next_batch(runtime, consumer, consumers)
-                if consumer.name in due or due_by == END_OF_TIME:
-                    failures += retry_due(runtime, consumer, due_by, deadline)
-            except PopugError as error:
-                if may_be_repeated(error) and time.monotonic() < give_up_at:
-                    continue
-                result.errors.append(error)
-                stopped.add(consumer.name)
-                continue
-            if failures:
-                result.failures[consumer.name] = result.failures.get(consumer.name, 0) + failures
-            if time.monotonic() > deadline:
-                result.complete = False
-                return result
-        due_by = to_rfc3339(runtime.clock.now()) if due_by == END_OF_TIME else due_by
-
-
 def may_be_repeated(error: PopugError) -> bool:
     """Return whether a consumer can go on after an error of the database's server: it looks up again what is done."""
     return isinstance(error, TransactionLost) or error.code == "in_doubt"
 
 
-def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer] = ()) -> int:
-    """Process the consumer's next batch in one transaction; return the number of events that failed.
+def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer] = ()) -> Turn:
+    """Process the consumer's next batch in one transaction.
 
     The batch ends before an event of an unknown version; raise ``UnknownVersion`` if nothing comes before it.
 
@@ -145,48 +102,38 @@ def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequ
     ``all_consumers`` are advanced as in ``skip_unrelated``.
     """
     try:
-        return _process_next_batch(runtime, consumer, all_consumers, process=_process_all)
+        return _process_next_batch(runtime, consumer, all_consumers, isolates=False)
     except EventFailedError:
-        return _process_next_batch(runtime, consumer, all_consumers, process=_process_with_savepoints)
+        return _process_next_batch(runtime, consumer, all_consumers, isolates=True)
 
 
 def _process_next_batch(
-    runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer], process: ProcessRows
-) -> int:
+    runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer], *, isolates: bool
+) -> Turn:
     with runtime.writing(ANONYMOUS) as context:
-        failures = _process_batch(context, consumer, process)
+        cursor, is_all_new = inbox.start(context, consumer.name)
+        process = _process_with_savepoints if isolates else _process_all
+        is_all_new = is_all_new and not isolates  # an isolated failure blocks its subject
+        reached, failures, left = cursor, 0, BATCH_EVENTS
+        while left:
+            limit = min(left, consumer.max_batch)
+            rows = context.log.after(reached, consumer.types, limit, prefixes=consumer.prefixes)
+            reached, left = (rows[-1][0], left - limit) if len(rows) == limit else (context.position, 0)
+            known, unknown = up_to_unknown_version(consumer, rows)
+            if unknown is not None:
+                reached, left = unknown[0] - 1, 0
+                if reached == cursor:
+                    raise UnknownVersion(consumer.name, *unknown[:2])
+            failures += _process(consumer, known, context.at_position(reached), process, is_all_new=is_all_new)
+        advance(context, consumer.name, cursor, reached)
         skip_unrelated(context, all_consumers)
-        return failures
-
-
-def consume_published(context: Context, consumer: Consumer) -> int:
-    """Process the next batch, with the events that this transaction has published; return how many events failed."""
-    context.events.flush()
-    position = max(context.position, context.events.last_position)
-    return _process_batch(context.at_position(position), consumer, _process_with_savepoints)
-
-
-def _process_batch(context: Context, consumer: Consumer, process: ProcessRows) -> int:
-    cursor = cursor_position(context, consumer.name)
-    reached, failures, left = cursor, 0, BATCH_EVENTS
-    while left:
-        limit = min(left, consumer.max_batch)
-        rows = context.log.after(reached, consumer.types, limit, prefixes=consumer.prefixes)
-        reached, left = (rows[-1][0], left - limit) if len(rows) == limit else (context.position, 0)
-        known, unknown = up_to_unknown_version(consumer, rows)
-        if unknown is not None:
-            reached, left = unknown[0] - 1, 0
-            if reached == cursor:
-                raise UnknownVersion(consumer.name, *unknown[:2])
-        failures += _process(consumer, known, context.at_position(reached), process)
-    advance(context, consumer.name, cursor, reached)
-    return failures
+        return Turn(failures, reached == context.position, context.events.types)
 
 
 def try_next_batch(runtime: Runtime, consumer: Consumer) -> int:
-    """Return what ``process_next_batch`` returns, or 0 if its commit was lost: the caller looks again."""
+    """Process the consumer's next batch; return how many events failed, 0 if the commit was lost: look again then."""
     try:
-        return process_next_batch(runtime, consumer)
+        return process_next_batch(runtime, consumer).failures
     except PopugError as error:
         if not may_be_repeated(error):
             raise
@@ -245,8 +192,12 @@ def drain(consumer: Consumer, subject: str, context: Context) -> int:
     return 0
 
 
-def _process(consumer: Consumer, rows: Sequence[StoredEvent], context: Context, process: ProcessRows) -> int:
+def _process(
+    consumer: Consumer, rows: Sequence[StoredEvent], context: Context, process: ProcessRows, *, is_all_new: bool
+) -> int:
     """Process new events, and park those behind a parked one. Return how many failed."""
+    if is_all_new:
+        return process(consumer, rows, set(), context) if rows else 0
     processed = inbox.processed_sequences(context, consumer.name, rows)
     blocked = parked_events.blocked_subjects(context, consumer.name)
     unprocessed = [row for row in rows if row[0] not in processed] if processed else rows
@@ -347,38 +298,3 @@ def _savepoint(context: Context) -> Iterator[None]:
 def _subject_of_row(row: StoredEvent) -> str:
     sequence, _, envelope = row
     return subject_of(sequence, envelope)
-
-
-def _consumers_with_work(
-    runtime: Runtime, consumers: Sequence[Consumer], due_by: str, progress: CatchUpProgress
-) -> tuple[list[Consumer], set[str]]:
-    """Return the consumers that have events or due retries, or whose cursor is far behind.
-
-    Also return the names of those that have due retries.
-    """
-    with runtime.reading(ANONYMOUS) as context:
-        positions = cursor_positions(context)
-        reached = [positions.get(c.name, 0) for c in consumers]
-        progress.report(sum(reached), len(reached) * context.position)
-        due = parked_events.consumers_due(context, due_by)
-        start = min(reached, default=0)
-        window = context.log.types_after(start, MIN_SKIPPED_EVENTS)
-        is_full = len(window) == MIN_SKIPPED_EVENTS
-        working = [
-            c for c in consumers if c.name in due or _has_work(c, positions.get(c.name, 0), window, context, is_full)
-        ]
-        return working, due
-
-
-def _has_work(
-    consumer: Consumer, position: int, window: Sequence[tuple[int, str]], context: Context, is_full: bool
-) -> bool:
-    """Return whether a consumer at ``position`` has an event to process, or its cursor is far behind.
-
-    ``window`` has the position and type of the next events after the slowest cursor: all, unless ``is_full``.
-    """
-    if is_full:
-        return context.position - position >= MIN_SKIPPED_EVENTS or bool(
-            context.log.after(position, consumer.types, 1, prefixes=consumer.prefixes)
-        )
-    return any(sequence > position and consumer.subscribes_to(type_) for sequence, type_ in window)

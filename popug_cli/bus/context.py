@@ -181,7 +181,9 @@ class Runtime:
             position=position,
             principal=principal,
             log=log,
-            events=Publisher(connection, now, self.randomness, principal.username, uuid7(now, self.randomness)),
+            events=Publisher(
+                connection, now, self.randomness, principal.username, uuid7(now, self.randomness), position
+            ),
             randomness=self.randomness,
             draws=self.draws,
             calendar=self.calendar,

@@ -98,9 +98,14 @@ def skip_unrelated(context: Context, consumers: Sequence["Consumer"]) -> None:
     if context.events.last_position - context.position < MIN_SKIPPED_EVENTS:
         return
     for consumer in consumers:
-        cursor = cursor_position(context, consumer.name)
-        if context.events.last_of(consumer.types) <= cursor and is_current(context, consumer):
+        if not context.events.may_have_published(consumer.types) and is_current(context, consumer):
+            cursor = cursor_position(context, consumer.name)
             advance(context, consumer.name, cursor, context.events.last_position)
+
+
+def mark_published_done(context: Context, consumer: str) -> None:
+    """Record this transaction's events as done by a consumer that was up to date: the transaction has their effects."""
+    advance(context, consumer, cursor_position(context, consumer), context.events.last_position)
 
 
 def mark_rebuilt(context: Context, consumer: "Consumer") -> None:

@@ -16,6 +16,28 @@ SELECT_RANGE_BEFORE = (
     "SELECT first_sequence, last_sequence FROM bus_inbox WHERE consumer = :consumer AND first_sequence <= :sequence"
     " ORDER BY first_sequence DESC LIMIT 1"
 )
+EXTEND_LAST_RANGE = (
+    "UPDATE bus_inbox SET last_sequence = :last WHERE consumer = :consumer AND last_sequence = :before"
+    " AND first_sequence = (SELECT max(first_sequence) FROM bus_inbox WHERE consumer = :consumer)"
+    " AND NOT EXISTS"
+    " (SELECT 1 FROM bus_set_aside WHERE consumer = :consumer AND sequence BETWEEN :first AND :last)"
+)
+SELECT_START = (
+    "SELECT (SELECT position FROM bus_cursors WHERE consumer = :consumer), (SELECT last_sequence FROM bus_inbox"
+    " WHERE consumer = :consumer ORDER BY first_sequence DESC LIMIT 1),"
+    " EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = :consumer)"
+)
+
+
+def start(context: Context, consumer: str) -> tuple[int, bool]:
+    """Return the position of the consumer's cursor, and whether all later events are new to it.
+
+    They are not if it has done or dropped one of them, or if an earlier one is parked, so that others wait behind it.
+    """
+    row = context.connection.select_one(SELECT_START, consumer=consumer)
+    assert row is not None, "a query without FROM has one row"
+    cursor, last_done, is_any_set_aside = row
+    return cursor or 0, (last_done or 0) <= (cursor or 0) and not is_any_set_aside
 
 
 class Consumption(StrEnum):
@@ -48,6 +70,8 @@ def mark_done(context: Context, consumer: str, first: int, last: int) -> None:
     if last < first:
         return
     connection = context.connection
+    if connection.execute(EXTEND_LAST_RANGE, consumer=consumer, first=first, last=last, before=first - 1):
+        return
     before = connection.select_one(SELECT_RANGE_BEFORE, consumer=consumer, sequence=first)
     if before and before[1] >= first - 1:
         first, last = before[0], max(last, before[1])

@@ -39,22 +39,29 @@ class PublisherSavepoint:
 class Publisher:
     """The outbox of one transaction: it assigns positions to events, writes them in bulk and links them to the chain.
 
-    Use it under the write lock only. An event with a ``cause`` inherits its actor and correlation id from it; other
-    events get those of the command.
+    Use it under the write lock only; ``position`` is that of the last event in the log. An event with a ``cause``
+    inherits its actor and correlation id from it; other events get those of the command.
     """
 
     def __init__(
-        self, connection: Connection, now: datetime, randomness: RandomSource, actor: str, correlation_id: str
+        self,
+        connection: Connection,
+        now: datetime,
+        randomness: RandomSource,
+        actor: str,
+        correlation_id: str,
+        position: int,
     ) -> None:
         self._connection = connection
         self._time = to_rfc3339(now)
         self._actor = actor
         self._correlation_id = correlation_id
+        self._position = position
         self._last_position = -1
         self._link_start = 0
         self._link_hasher: LinkHasher | None = None
         self._unwritten: list[bytes] = []
-        self._last_of_type: dict[str, int] = {}
+        self._types: set[str] = set()
         self._ids = monotonic_uuid7s(now, randomness)
 
     def new_id(self) -> str:
@@ -66,12 +73,14 @@ class Publisher:
         """The position of the last event that this transaction published, or -1 before the first."""
         return self._last_position
 
-    def last_of(self, types: Iterable[str]) -> int:
-        """Return the position of the last event of these types that this transaction published, or -1.
+    @property
+    def types(self) -> frozenset[str]:
+        """The types of the events that this transaction published, even if rolled back since."""
+        return frozenset(self._types)
 
-        An event that was rolled back since counts too.
-        """
-        return max((self._last_of_type.get(type_, -1) for type_ in types), default=-1)
+    def may_have_published(self, types: Iterable[str]) -> bool:
+        """Return whether this transaction published an event of these types, even if rolled back since."""
+        return not self._types.isdisjoint(types)
 
     def set_actor(self, username: str) -> None:
         """Set the actor of all later events that have no cause."""
@@ -119,7 +128,7 @@ class Publisher:
         if len(encoded) > MAX_EVENT_BYTES:
             raise _event_too_large(event.TYPE, len(encoded))
         self._last_position = position
-        self._last_of_type[event.TYPE] = position
+        self._types.add(event.TYPE)
         self._unwritten.append(encoded)
         if len(self._unwritten) >= BUFFER_EVENTS:
             self.flush()
@@ -190,11 +199,10 @@ class Publisher:
         )
 
     def _start_link(self) -> None:
-        log = Log(self._connection)
         if self._last_position < 0:
-            self._last_position = log.last_position()
+            self._last_position = self._position
         self._link_start = self._last_position + 1
-        self._link_hasher = LinkHasher(log.head_hash() or GENESIS_HASH)
+        self._link_hasher = LinkHasher(Log(self._connection).head_hash() or GENESIS_HASH)
 
 
 class _RepeatedFields(msgspec.Struct):

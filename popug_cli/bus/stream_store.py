@@ -37,6 +37,7 @@ SELECT_STORED_IDS = (
     "SELECT origin_position, log.id FROM bus_received JOIN bus_log log USING (sequence)"
     " WHERE origin = ? AND origin_position IN"
 )
+SELECT_RELAY = "SELECT service, log_id, position, claimed, database_id, reached, own_offset, stranger FROM bus_relay"
 SELECT_LAST_OF_ORIGIN = (
     "SELECT origin_position, log.id FROM bus_received JOIN bus_log log USING (sequence)"
     " WHERE origin = ? ORDER BY origin_position DESC LIMIT 1"
@@ -60,6 +61,10 @@ class Relay(NamedTuple):
     log_id: str
     position: int
     claimed: int
+    database_id: str
+    reached: int
+    own_offset: int
+    stranger: str | None
 
 
 class _BusData(msgspec.Struct, frozen=True):
@@ -96,8 +101,9 @@ def create_service(context: Context, service: str, log_id: str, streams: Mapping
     """
     head = context.log.last_position()
     context.connection.execute(
-        "INSERT INTO bus_relay (id, service, log_id, position, claimed) VALUES (1, ?, ?, ?, ?)",
-        service, log_id, head, head,
+        "INSERT INTO bus_relay (id, service, log_id, position, claimed, database_id, reached)"
+        " VALUES (1, ?, ?, ?, ?, ?, ?)",
+        service, log_id, head, head, context.connection.database_id(), head,
     )  # fmt: skip
     _mark_received(context, service)
     for origin, stream_log_id in streams.items():
@@ -150,7 +156,7 @@ def load_all(connection: Connection) -> dict[str, Stream]:
 
 def load_relay(connection: Connection) -> Relay | None:
     """Return the relay of the service, or None if the database is not that of a service."""
-    row = connection.select_one("SELECT service, log_id, position, claimed FROM bus_relay")
+    row = connection.select_one(SELECT_RELAY)
     return Relay(*row) if row else None
 
 

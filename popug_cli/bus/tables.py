@@ -211,10 +211,23 @@ class StreamRow(SQLModel, table=True):
     stamped_at: str | None
 
 
+class SubscriptionRow(SQLModel, table=True):
+    """A name of events of ``origin``, such as ``popug.tasks.task_created``, that a service stores in every version."""
+
+    __tablename__ = "bus_subscriptions"
+    __table_args__ = ({"sqlite_strict": True},)
+
+    origin: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+
+
 class RelayRow(SQLModel, table=True):
     """The single row of a service that shares no database: its name, the id of its log, and how far its relay is.
 
-    The topic has all own events up to ``position``; ``claimed`` is the head of the log at the newest claim.
+    The relay has sent all own events up to ``position``, and before it was set back those up to ``reached``.
+    ``claimed`` is the head of the log at the newest claim. ``database_id`` is the identity of the database that has
+    the log. ``own_offset`` is the offset of the next record of the service's own topic to read back, and ``stranger``,
+    in JSON, the first record there that is not of this log.
     """
 
     __tablename__ = "bus_relay"
@@ -225,3 +238,7 @@ class RelayRow(SQLModel, table=True):
     log_id: str
     position: int
     claimed: int
+    database_id: str = Field(sa_column_kwargs={"server_default": ""})
+    reached: int = Field(sa_column_kwargs={"server_default": "0"})
+    own_offset: int = Field(sa_column_kwargs={"server_default": "0"})
+    stranger: str | None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from popug_cli.bus.catch_up_result import CatchUpResult
+from popug_cli.bus.catch_up import CatchUpResult
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message

@@ -17,6 +17,7 @@ def make_sample_event(event_type: str, now: datetime) -> EnvelopeDocument:
     """Return an envelope whose made-up data fits the schema of the event type."""
     event_class = EVENTS[event_type]
     data = _sample_value(inspect.type_info(event_class), "data", now)
+    counts_for = {"businessdate": now.date().isoformat()} if event_class.SOURCE == "/popug/tasks" else {}
     return {
         "specversion": "1.0",
         "id": SAMPLE_ID,
@@ -29,6 +30,7 @@ def make_sample_event(event_type: str, now: datetime) -> EnvelopeDocument:
         "sequence": "0",
         "correlationid": SAMPLE_ID,
         "actor": "nobody",
+        **counts_for,
         "data": data,
     }
 

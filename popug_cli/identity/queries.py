@@ -18,11 +18,17 @@ from popug_cli.messages.identity import (
     Users,
     WhoAmI,
 )
+from popug_cli.messages.internal.identity import GetLogHead, LogHead
 
 
 def who_am_i(message: WhoAmI, context: Context) -> User:
     """Return the caller."""
     return users.get(context, context.principal.username)
+
+
+def get_log_head(message: GetLogHead, context: Context) -> LogHead:
+    """Return the position of the last event of the log."""
+    return LogHead(context.log.last_position())
 
 
 def list_users(message: ListUsers, context: Context) -> Users:

@@ -12,7 +12,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from popug_cli.bus import parked_events
-from popug_cli.bus.consumers import catch_up
+from popug_cli.bus.catch_up import catch_up
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.identity import authorization, published_keys, token_copies, tokens
 from popug_cli.identity.consumers import CONSUMER

@@ -84,6 +84,10 @@ class Connection(ABC):
         """Name a query that returns a row once this transaction is committed: it decides a commit in doubt."""
 
     @abstractmethod
+    def database_id(self) -> str:
+        """Return the identity of the database, which a copy of it does not have."""
+
+    @abstractmethod
     def refuse_newer(self) -> None:
         """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
 

@@ -162,6 +162,11 @@ class SqliteConnection(Connection):
             yield on_rollback
             self.commit()
 
+    def database_id(self) -> str:
+        """Return the inode of the file, which it keeps when it is moved on its volume or mounted again."""
+        identity = self._database.identity
+        return f"sqlite:{identity[1]}" if identity else ""
+
     def refuse_newer(self) -> None:
         """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
         version = self.scalar(SCHEMA_VERSION)

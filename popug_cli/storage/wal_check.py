@@ -14,7 +14,7 @@ from typing import Any
 
 from popug_cli.platform.file_id import FileFingerprint, file_fingerprint, require_fingerprint
 from popug_cli.storage.port import Database
-from popug_cli.storage.sqlite import SqliteDatabase
+from popug_cli.storage.sqlite import SqliteDatabase, connect
 
 WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24  # https://www.sqlite.org/walformat.html
 
@@ -26,6 +26,7 @@ class DatabaseFiles:
     checkpoint changes the database, and after a VACUUM it shortens it. So a changed database is read again, on a
     connection without a cache: it must contain the newest link of the hash chain that was remembered.
     ``select_newest_link`` and ``select_link`` (by its key) read such links. Raise ``OSError`` if a file does not exist.
+    A connection of its own stays open until ``close``: with the last one, SQLite deletes the WAL.
     """
 
     def __init__(self, database: SqliteDatabase, *, select_newest_link: str, select_link: str) -> None:
@@ -34,6 +35,8 @@ class DatabaseFiles:
         file = str(database.path)
         self._paths = (file, f"{file}-wal", f"{file}-shm")
         self._known = [require_fingerprint(path) for path in self._paths]
+        self._open_connection = connect(database.path)
+        self._open_connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # only a read opens the WAL
         self._link: tuple[Any, ...] | None = None
         self.remember_newest_link()
 
@@ -52,6 +55,10 @@ class DatabaseFiles:
             return self._is_wal_complete(current)
         self._known = current
         return True
+
+    def close(self) -> None:
+        """Close the connection that keeps the files; call this last."""
+        self._open_connection.close()
 
     def remember_newest_link(self) -> None:
         """Remember the newest link of the hash chain, unless the database has changed since it was found intact.

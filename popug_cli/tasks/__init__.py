@@ -13,9 +13,10 @@ operator can repeat all draws: ``popug ledger verify``, see ``audit/draw_checks.
 
 Consumes ``user_registered``, ``user_role_changed``, ``user_deactivated`` and ``user_reactivated`` (which users are
 assignable), ``task_priced`` (the price to show) and its own ``shuffle_requested``. Publishes ``task_created``,
-``task_assigned``, ``task_completed``, ``shuffle_requested``, ``tasks_shuffled`` and ``shuffle_failed``.
+``task_assigned``, ``task_completed``, ``shuffle_requested``, ``tasks_shuffled``, ``shuffle_failed`` and ``day_ended``.
+Each of them carries the date that it counts for (``days.py``); ``end_day.py`` ends a day as the first part of a close.
 
 Invariants: Numbers are 1, 2, 3 … without gaps. A task has exactly one assignee from the moment it exists. Each
 assignment is one ``task_assigned``, whose draw can be reproduced. A completed task never changes. A shuffle is one
-transaction, which runs once or never.
+transaction, which runs once or never. No event after a ``day_ended`` counts for that day or an earlier one.
 """

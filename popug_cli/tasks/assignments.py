@@ -61,14 +61,16 @@ class Reassignment:
 def new_draw(purpose: DrawPurpose, subject: str, context: Context) -> DrawWithCandidates:
     """Return a draw among all users who are assignable now, with a new seed.
 
-    ``purpose`` and ``subject`` name the draw for the source of seeds: see ``kernel.randomness.Draws``.
+    ``purpose`` and ``subject`` name the draw for the source of seeds: see ``kernel.randomness.Draws``. The draw records
+    the context's position for its candidates, or that of the last change if it is later: see ``record_assignability``.
     """
+    last_change = people.last_change(context)
     parameters = AssigneeDraw(
         seed=context.draws.new_seed(purpose, subject),
         algorithm=ALGORITHM,
-        candidates_as_of=people.known_up_to(context),
+        candidates_as_of=max(context.position, last_change),
     )
-    return DrawWithCandidates(parameters, people.assignable(context), people.last_change(context))
+    return DrawWithCandidates(parameters, people.assignable(context), last_change)
 
 
 def count_draws(assignee_ids: Iterable[str], draw: DrawWithCandidates, context: Context) -> None:

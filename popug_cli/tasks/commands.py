@@ -24,7 +24,7 @@ from popug_cli.messages.tasks import (
 from popug_cli.storage.disk_counter import count_on_disk
 from popug_cli.tasks import days, errors, imports, people, rules, shuffles
 from popug_cli.tasks.assignments import TASKS_AT_ONCE, has_open_tasks
-from popug_cli.tasks.creation import create, draw_for_new_tasks
+from popug_cli.tasks.creation import create, draw_for_new_tasks, next_task
 from popug_cli.tasks.queries import get_task
 
 MAX_TAKEN = 100  # ids that the result of an import lists; it counts all
@@ -37,8 +37,9 @@ def add_task(message: AddTask, context: Context) -> GetTask:
     Raise ``invalid_title``, ``invalid_jira_id`` or ``nobody_assignable``.
     """
     parsed_title = rules.parse_title(message.title, message.jira_id)
-    (number,) = create([parsed_title], draw_for_new_tasks(context), context)
-    return GetTask(number=number)
+    task = next_task(context)
+    create([parsed_title], task, draw_for_new_tasks(task.number, context), context)
+    return GetTask(number=task.number)
 
 
 def complete_task(message: CompleteTask, context: Context) -> GetTask:
@@ -90,8 +91,9 @@ def import_tasks(message: ImportTasks, context: Context) -> TaskImportResult:
             new_lines = imports.not_imported(chunk, context)
             lines_to_create = chunk if message.again else [*new_lines.values()]
             if lines_to_create:
-                draw = draw or draw_for_new_tasks(context)
-                numbers = create((line.parsed_title for line in lines_to_create), draw, context)
+                first = next_task(context)
+                draw = draw or draw_for_new_tasks(first.number, context)
+                numbers = create((line.parsed_title for line in lines_to_create), first, draw, context)
                 _record_new(lines_to_create, numbers, new_lines, context)
             if len(lines_to_create) < len(chunk):
                 taken_now = imports.find_taken(chunk, context)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
@@ -34,33 +35,41 @@ class PlannedTask:
         return (self.number, self.task_id, *values, creator_id, self.assignee_id, created_at)
 
 
-def draw_for_new_tasks(context: Context) -> DrawWithCandidates:
-    """Return a draw for new tasks. Raise ``nobody_assignable``."""
-    draw = new_draw("new_tasks", str(_next_number(context)), context)
+class NextTask(NamedTuple):
+    """The number of the next task, and the date that the events of its creation count for."""
+
+    number: int
+    business_date: date
+
+
+def next_task(context: Context) -> NextTask:
+    """Return the number and the business date of the next task."""
+    last_number, last_ended = context.connection.select_one(SELECT_LAST_NUMBER_AND_ENDED) or (None, None)
+    return NextTask((last_number or 0) + 1, days.business_date_after(last_ended, context))
+
+
+def draw_for_new_tasks(first_number: int, context: Context) -> DrawWithCandidates:
+    """Return a draw for new tasks, of which the first has the number. Raise ``nobody_assignable``."""
+    draw = new_draw("new_tasks", str(first_number), context)
     if not draw.candidates:
         raise errors.nobody_assignable()
     return draw
 
 
-def create(titles: Iterable[ParsedTitle], draw: DrawWithCandidates, context: Context) -> range:
+def create(titles: Iterable[ParsedTitle], first: NextTask, draw: DrawWithCandidates, context: Context) -> range:
     """Create a task with a drawn assignee for each title, and return the numbers of the tasks.
 
+    ``first`` is the result of ``next_task``.
     All of them are in memory at once, so a caller passes at most ``TASKS_AT_ONCE`` titles.
     """
     assert context.principal.user_id, "only a user creates tasks"
-    last_number, last_ended = context.connection.select_one(SELECT_LAST_NUMBER_AND_ENDED) or (None, None)
-    first_number = (last_number or 0) + 1
     planned = [
-        _plan(number, parsed_title, draw, context) for number, parsed_title in enumerate(titles, start=first_number)
+        _plan(number, parsed_title, draw, context) for number, parsed_title in enumerate(titles, start=first.number)
     ]
     _insert(planned, context)
-    _publish(planned, draw, days.business_date_after(last_ended, context), context)
+    _publish(planned, draw, first.business_date, context)
     count_draws((task.assignee_id for task in planned), draw, context)
-    return range(first_number, first_number + len(planned))
-
-
-def _next_number(context: Context) -> int:
-    return (context.connection.scalar("SELECT max(number) FROM tasks_tasks") or 0) + 1
+    return range(first.number, first.number + len(planned))
 
 
 def _plan(number: int, parsed_title: ParsedTitle, draw: DrawWithCandidates, context: Context) -> PlannedTask:

@@ -10,6 +10,7 @@ from popug_cli.messages.internal.tasks import EndDay, EndedDay
 from popug_cli.messages.principal import Principal
 from popug_cli.messages.tasks import DayEnded
 from popug_cli.tasks import days
+from popug_cli.tasks.days import EndOfDays
 
 
 def end_day(message: EndDay, context: Context) -> EndedDay:
@@ -17,11 +18,12 @@ def end_day(message: EndDay, context: Context) -> EndedDay:
 
     Raise ``future_date``, ``before_first_day``, ``no_such_day`` or ``needs_yes``.
     """
-    ended = _ended(message, context)
-    if ended is not None:
-        return ended
-    _check(message, context)
-    event_id = context.events.publish(DayEnded(business_date=message.day), business_date=days.business_date(context))
+    ended = days.find_ended(message.day, context)
+    if ended.found is not None:
+        return EndedDay(ended.found, ended.event_id)
+    _check(message, ended, context)
+    business_date = days.business_date_after(ended.last_ended, context)
+    event_id = context.events.publish(DayEnded(business_date=message.day), business_date=business_date)
     days.record_end(message.day, event_id, context)
     return EndedDay(message.day, event_id)
 
@@ -37,27 +39,21 @@ def end_day_of_service(
     ``end_day`` as well.
     """
     with backend.asking(principal, is_command=True) as company:
-        ended = _ended(message, company.context)
-        if ended is not None:
-            return ended
-        _check(message, company.context)
+        ended = days.find_ended(message.day, company.context)
+        if ended.found is not None:
+            return EndedDay(ended.found, ended.event_id)
+        _check(message, ended, company.context)
     wait_for_identity()
     backend.catch_up(include_not_due=True, completely=True)
     return backend.write(message, principal, partial(end_day, message))
 
 
-def _ended(message: EndDay, context: Context) -> EndedDay | None:
-    found = days.find_ended(message.day, context)
-    return EndedDay(*found) if found else None
-
-
-def _check(message: EndDay, context: Context) -> None:
+def _check(message: EndDay, ended: EndOfDays, context: Context) -> None:
     """Raise the refusal of a day that may not end now."""
-    calendar, first = context.calendar, days.first_day(context)
-    validate_close_date(message.day, calendar.date_of(context.now), first)
+    calendar = context.calendar
+    validate_close_date(message.day, calendar.date_of(context.now), ended.first_day)
     if not calendar.exists(message.day):
         raise nonexistent_day(message.day, calendar.time_zone)
-    ended = days.last_ended(context)
-    start = calendar.next_day(ended) if ended else first
+    start = calendar.next_day(ended.last_ended) if ended.last_ended else ended.first_day
     assert start is not None, "a company without a first day is refused"
     require_confirmation(sum(1 for _ in calendar.days(start, message.day)), confirmed=message.confirmed)

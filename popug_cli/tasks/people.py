@@ -51,14 +51,6 @@ class Candidates:
         return self._candidates_by_change[change]
 
 
-def known_up_to(context: Context) -> int:
-    """Return the position in the log that a draw records for its candidates: those who are assignable now.
-
-    It is the context's position, or that of the last change if that is later: see ``record_assignability``.
-    """
-    return max(context.position, last_change(context))
-
-
 def usernames(context: Context, user_ids: Collection[str]) -> dict[str, str]:
     """Return the usernames by user id; the name of an unknown user is the id."""
     statement = "SELECT user_id, username FROM tasks_people WHERE user_id IN"

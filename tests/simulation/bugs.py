@@ -42,10 +42,15 @@ BUGS = {
         (
             Change(
                 "bus/consumers.py",
-                "        failures += _process(consumer, known, context.at_position(reached), process)\n"
-                "    advance(context, consumer.name, cursor, reached)\n    return failures\n",
-                "    advance(context, consumer.name, cursor, reached)\n"
-                f"{COMMIT_AMIDST}    return _process(consumer, known, context.at_position(reached), process)\n",
+                "            failures += _process(consumer, known, context.at_position(reached), process,"
+                " is_all_new=is_all_new)\n"
+                "        advance(context, consumer.name, cursor, reached)\n"
+                "        skip_unrelated(context, all_consumers)\n"
+                "        return Turn(failures, reached == context.position, context.events.types)\n",
+                "        advance(context, consumer.name, cursor, reached)\n"
+                "    with runtime.writing(ANONYMOUS) as context:\n"
+                "        _process(consumer, known, context.at_position(reached), process, is_all_new=is_all_new)\n"
+                "        return Turn(0, True, context.events.types)\n",
             ),
         ),
     ),
@@ -93,10 +98,10 @@ BUGS = {
             Change(
                 "app/local_backend.py",
                 "            with self.runtime.writing(principal) as context:\n"
-                "                if consumer is None or is_current(context, consumer):\n"
+                "                self._was_caught_up = are_current(context, self.consumers)\n"
+                "                if consumer is None or self._was_caught_up or is_current(context, consumer):\n"
                 "                    authorize(principal, declaration, message, context)\n"
                 "                    self.before_write(context)\n"
-                "                    self._was_caught_up = are_current(context, self.consumers)\n"
                 "                    result = handle(context)\n"
                 "                    self.on_write(context, result)\n"
                 "                    skip_unrelated(context, self.consumers)\n"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from popug_cli.app import LocalBackend
 from popug_cli.bootstrap import consumer_of
 from popug_cli.bus import consumers as bus_consumers
-from popug_cli.bus.catch_up_result import CatchUpResult
+from popug_cli.bus.catch_up import CatchUpResult
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable

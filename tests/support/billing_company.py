@@ -15,8 +15,7 @@ from popug_cli.billing.closing import close_next
 from popug_cli.billing.consumers import CONSUMER
 from popug_cli.billing.prices import Price
 from popug_cli.billing.queries import get_balance, get_income, get_statement, list_task_entries
-from popug_cli.bus.catch_up_result import CatchUpResult
-from popug_cli.bus.consumers import catch_up
+from popug_cli.bus.catch_up import CatchUpResult, catch_up
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Event, Role
 from popug_cli.messages.billing import (

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from popug_cli import bootstrap
-from popug_cli.bus.catch_up_result import CatchUpResult
-from popug_cli.bus.consumers import Consumer, catch_up
+from popug_cli.bus.catch_up import CatchUpResult, catch_up
+from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Event, Role

@@ -1,9 +1,11 @@
 """A company with a few days of history, and the sqlite3 shell of a user who tampers with it."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing, suppress
 from copy import copy
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,24 @@ from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.tasks import AddTask, CompleteTask, GetTask, ShuffleTasks
 from tests.support.company import InProcess, SeededChance, SetClock
 
-PAYING_SEED = 3  # with these, both closed days have a payout
+
+def company_that_pays(days: int, root: Path, build: Callable[[Path, SeededChance], InProcess]) -> InProcess:
+    """Build companies below ``root``, each with a seed of its own, until one has payouts of so many days."""
+    for seed in count(1):
+        company = build(root / f"seed-{seed}", SeededChance(seed))
+        statement = "SELECT count(DISTINCT business_date) AS days FROM billing_entries WHERE kind = 'payout'"
+        if company.rows(statement)[0]["days"] == days:
+            return company
+    raise AssertionError("unreachable")
 
 
 def company_with_a_past(root: Path) -> InProcess:
-    """Three users, six tasks, a shuffle, some completions, and the first two days closed."""
-    company = InProcess(root, chance=SeededChance(PAYING_SEED))
+    """Three users, six tasks, a shuffle, some completions, and the first two days closed, each with a payout."""
+    return company_that_pays(2, root, _company_with_a_past)
+
+
+def _company_with_a_past(root: Path, chance: SeededChance) -> InProcess:
+    company = InProcess(root, chance=chance)
     for name in ("kesha", "gosha", "ara.b-c_d"):
         company.hire(name)
     for day in (2, 3, 4):

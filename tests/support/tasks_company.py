@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from popug_cli.app import LocalBackend
-from popug_cli.bus.consumers import catch_up
+from popug_cli.bus.catch_up import catch_up
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Event

@@ -7,7 +7,7 @@ import pytest
 
 from popug_cli.app.coordination import SingleThreaded
 from popug_cli.app.hosting.thread_coordination import QueryCoordinator, ThreadCoordinator
-from popug_cli.bus.catch_up_result import CatchUpResult
+from popug_cli.bus.catch_up import CatchUpResult
 from popug_cli.kernel.errors import Unavailable
 from tests.support.running_server import PATIENCE_SECONDS
 

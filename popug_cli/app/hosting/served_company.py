@@ -168,6 +168,8 @@ class ServedCompany:
             self.check()
             self._idempotency.flush(self._runtime)
         self._runtime.database.close()
+        if self._files is not None:
+            self._files.close()
 
     def _last_position(self) -> int:
         with self._runtime.reading(ANONYMOUS) as context:

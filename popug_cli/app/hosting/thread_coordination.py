@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import Condition, Lock
 
-from popug_cli.bus.catch_up_result import CatchUpResult
+from popug_cli.bus.catch_up import CatchUpResult
 
 
 class ThreadCoordinator:

@@ -5,10 +5,10 @@ from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
 
-from popug_cli import bootstrap
 from popug_cli.app.asking import CompanySnapshot, perform_part
-from popug_cli.bus.consumers import consume_published, retry_in_transaction, rolled_back
+from popug_cli.bus.consumers import retry_in_transaction, rolled_back
 from popug_cli.bus.context import Context
+from popug_cli.bus.cursors import mark_published_done
 from popug_cli.bus.dead_letters import event_id_of
 from popug_cli.bus.queries import list_parked_events
 from popug_cli.messages.billing import CloseDay, ClosedDay, CloseReport, MailCount, SetAside
@@ -62,8 +62,7 @@ def _report(
 def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> list[ClosedDay]:
     """Close the open days and return them, with the last day added if it was closed before.
 
-    Tasks ends each day in the transaction in which billing closes it, so billing need not wait for the ``day_ended``.
-    If it fails on that, the event is set aside, and the close goes on.
+    Tasks ends each day in the transaction in which billing closes it, so billing need not consume the ``day_ended``.
     Between services, ending and closing are two steps.
     """
     if backend.runtime.service:
@@ -80,8 +79,9 @@ def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal
         if day is None:
             return None
         company.ask(EndDay(day=day, confirmed=message.confirmed))
-        consume_published(context, bootstrap.consumer_of("billing"))
-        return company.ask(CloseNextDay(up_to=day)).day
+        closed_day = company.ask(CloseNextDay(up_to=day)).day
+        mark_published_done(context, "billing")
+        return closed_day
 
     while (day := backend.write(message, principal, close_next)) is not None:
         closed.append(day)

@@ -8,7 +8,7 @@ from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
 from popug_cli.bus.cursors import cursor_positions
 from popug_cli.bus.log import type_condition
-from popug_cli.bus.relay import IS_OWN
+from popug_cli.bus.relay import IS_OWN, two_publishers
 from popug_cli.bus.stream_store import Stream
 from popug_cli.bus.streams import MAX_GAP_SECONDS
 from popug_cli.messages.bus import RelayStatus, ServiceStatus, StreamHistoryChange, StreamStatus
@@ -46,7 +46,11 @@ def gap_problems(context: Context) -> Iterator[str]:
 
 
 def history_problems(context: Context) -> Iterator[str]:
-    """Yield a sentence for each stream that stopped because the history of its publisher changed."""
+    """Yield a sentence for each stream that stopped because its publisher's history changed, and one for the relay."""
+    relay = stream_store.load_relay(context.connection)
+    if relay is not None and relay.stranger is not None:
+        error = two_publishers(relay)
+        yield f"{error.message} {error.hint}"
     for origin, (state, _) in stream_store.load_all(context.connection).items():
         change = state.history_change
         if change is None:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from popug_cli.messages.base import EVERYONE, Count, Query, Role, declare
+from popug_cli.messages.base import ACCOUNTING, EVERYONE, Count, Query, Role, declare
 
 
 class RoleChange(msgspec.Struct, frozen=True):
@@ -27,3 +27,17 @@ class ListRoleChanges(Query[RoleChanges], frozen=True, kw_only=True):
     """Return the changes of the sender's role after a position in the log."""
 
     after: Count
+
+
+class LogHead(msgspec.Struct, frozen=True):
+    """The position of the last event of a log, 0 if it is empty."""
+
+    position: int
+
+
+@declare("close-day", roles=ACCOUNTING)
+class GetLogHead(Query[LogHead], frozen=True):
+    """Return the head of the log: identity has acknowledged nothing that stands after it.
+
+    The service of tasks asks it before it ends a day, so that the day counts for all of that.
+    """

@@ -25,6 +25,10 @@ MIN_COPIED_ROWS = 20
 STATEMENTS_PER_MESSAGE = 200
 ON_REPETITION = "DO UPDATE"  # such an INSERT cannot have two rows with one key
 STREAMED_ROWS = 1_000
+SELECT_DATABASE_ID = (
+    "SELECT (SELECT system_identifier FROM pg_control_system())::text, oid::text FROM pg_database"
+    " WHERE datname = current_database()"
+)
 RECONNECT_SECONDS = 20.0
 RECONNECT_PAUSE_SECONDS = 0.1
 MAX_CLOCK_DIFFERENCE_SECONDS = 5.0
@@ -236,6 +240,11 @@ class PostgresConnection(Connection):
     def decide_commit_by(self, statement: str, *values: Any) -> None:
         """Name a query that returns a row once this transaction is committed: it decides a commit in doubt."""
         self._commit_check = (translate(statement, has_values=bool(values)), values)
+
+    def database_id(self) -> str:
+        """Return the system identifier of the server, which its standbys share, and the OID of the database."""
+        system, oid = self.run(SELECT_DATABASE_ID, ()).fetchone() or ("", "")
+        return f"postgres:{system}:{oid}"
 
     def refuse_newer(self) -> None:
         """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""

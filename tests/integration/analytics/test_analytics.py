@@ -10,7 +10,7 @@ import pytest
 from popug_cli import bootstrap
 from popug_cli.analytics.consumers import CONSUMER
 from popug_cli.analytics.queries import SELECT_MOST_EXPENSIVE_BY_DAY, get_analytics
-from popug_cli.bus.consumers import catch_up
+from popug_cli.bus.catch_up import catch_up
 from popug_cli.kernel.home import Home
 from popug_cli.messages.analytics import Analytics, GetAnalytics, MostExpensiveTask
 from popug_cli.messages.base import Event, Role

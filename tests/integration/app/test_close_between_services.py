@@ -199,7 +199,7 @@ def test_silent_identity_ends_nothing(services: TwoServices) -> None:
     assert (error.code, "ended" in error.details, ended_events(services)) == ("behind", False, [])
 
 
-def test_correction_between_end_and_close_counts_for_the_next_day(services: TwoServices) -> None:
+def test_correction_after_the_end_counts_for_the_next_day(services: TwoServices) -> None:
     add_and_complete(services)
     services.end(EndDay(day=MONDAY))
     services.replicate()

@@ -19,7 +19,7 @@ from popug_cli.messages.identity import IssueToken, SetRole
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.tasks import AddTask, ShuffleTasks
 from tests.support.company import InProcess, SeededChance
-from tests.support.ledger_company import PAYING_SEED, company, complete, copy_of, original, tamper
+from tests.support.ledger_company import company, company_that_pays, complete, copy_of, original, tamper
 
 __all__ = ["company", "original"]
 
@@ -241,7 +241,6 @@ def _columns(company: InProcess, table: str) -> str:
 
 def test_verify_is_clean_between_any_two_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other processes write at the same time, so that the check may see consumers in the midst of catching up."""
-    company = InProcess(tmp_path / "home", chance=SeededChance(PAYING_SEED))
     snapshots, real = [0], Runtime.writing
 
     @contextmanager
@@ -252,8 +251,8 @@ def test_verify_is_clean_between_any_two_transactions(tmp_path: Path, monkeypatc
             snapshots[0] += 1
             assert [check for check in examine(context).checks if not check.ok] == []
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Runtime, "writing", writing)
+    def work(root: Path, chance: SeededChance) -> InProcess:
+        company = InProcess(root, chance=chance)
         company.hire("kesha")
         company.act("boss", AddTask(title="Feed the cage"))
         company.hire("gosha")
@@ -264,4 +263,9 @@ def test_verify_is_clean_between_any_two_transactions(tmp_path: Path, monkeypatc
         company.act("boss", CloseDay(send_mail=False))
         [fee] = company.rows("SELECT entry_id FROM billing_entries WHERE kind = 'fee' ORDER BY position LIMIT 1")
         company.act("boss", CorrectEntry(entry_id=fee["entry_id"], reason="never agreed"))
+        return company
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runtime, "writing", writing)
+        company_that_pays(1, tmp_path, work)
     assert snapshots[0] > 30

@@ -19,7 +19,7 @@ from popug_cli.messages.billing import CloseDay, GetBalance, GetIncome
 from popug_cli.messages.tasks import AddTask
 from tests.integration.billing.test_ledger_export import NASTY, AsBoss, exported
 from tests.support.company import InProcess, SeededChance
-from tests.support.ledger_company import PAYING_SEED, complete
+from tests.support.ledger_company import company_that_pays, complete
 
 PEOPLE = ("management", "payouts", "kesha")
 SPREADSHEET_TITLES = (
@@ -53,7 +53,11 @@ def run(*command: str) -> str:
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
     """A company that closes each day late, so that payouts are recorded after entries of the next day."""
-    company = InProcess(tmp_path_factory.mktemp("company"), chance=SeededChance(PAYING_SEED))
+    return company_that_pays(len(DAYS) - 1, tmp_path_factory.mktemp("company"), late_company)
+
+
+def late_company(root: Path, chance: SeededChance) -> InProcess:
+    company = InProcess(root, chance=chance)
     for name in PEOPLE:
         company.hire(name)
     for day in DAYS:

@@ -9,7 +9,7 @@ import pytest
 
 from popug_cli.audit.rebuild import parked_positions
 from popug_cli.billing.ledger import NewEntry, post
-from popug_cli.bus.consumers import catch_up
+from popug_cli.bus.catch_up import catch_up
 from popug_cli.bus.publisher import MAX_EVENT_BYTES
 from popug_cli.kernel.errors import Conflict
 from popug_cli.mail.consumers import CONSUMER as MAIL

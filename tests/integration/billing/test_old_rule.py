@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from popug_cli.bus.catch_up_result import CatchUpResult
+from popug_cli.bus.catch_up import CatchUpResult
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.errors import PopugError

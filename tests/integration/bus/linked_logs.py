@@ -67,6 +67,7 @@ class LinkedLogs:
     lives: int = 1
     events: int = 0
     relayed: int = 0
+    reached: int = 0
     offset: int = 0
     ignored: int = 0
     has_lost_tail: bool = False
@@ -113,6 +114,7 @@ class LinkedLogs:
             self.publisher = Publisher(self.publisher.log_id, rows, received, consumed)
             if second % 3:
                 self.relayed = min(self.relayed, self.publisher.head)
+                self.reached = min(self.reached, self.publisher.head)
 
     def back_up(self, _first: int, _second: int) -> None:
         """Save both databases, unless the receiver has events that the publisher lacks."""
@@ -129,6 +131,7 @@ class LinkedLogs:
             self.publisher = publisher._replace(log_id=log_id)
             self.receiver = receiver._replace(state=receiver.state.with_log_id(log_id))
             self.relayed, self.offset, self.ignored, self.has_lost_tail = receiver.state.last, 0, 0, False
+            self.reached = 0
             if first % 2:
                 self.topic = []
 
@@ -141,6 +144,7 @@ class LinkedLogs:
         if second < 6:
             self.topic += records
             self.relayed = claim.end
+            self.reached = max(self.reached, claim.end)
         elif second < 8:
             self.topic += records[: first % (len(records) + 1)]
         else:
@@ -239,6 +243,7 @@ class LinkedLogs:
         own = self.publisher.own()
         following = [row for row in own if row.position > after]
         before = [row for row in own if row.position <= after]
+        sent = [row for row in own if row.position <= self.reached]
         return Claim(
             log_id=self.publisher.log_id,
             start=after,
@@ -248,6 +253,8 @@ class LinkedLogs:
             is_drained=len(following) < limit,
             head=self.publisher.head,
             includes={OTHER: self.publisher.consumed},
+            reached=self.reached,
+            last_sent=(sent[-1].position, sent[-1].id) if sent else (0, ""),
         )
 
     def _own_ids(self, up_to: int = EVERYTHING) -> list[tuple[int, str]]:

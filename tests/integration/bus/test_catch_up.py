@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from popug_cli.bus import catch_up as catch_up_module
 from popug_cli.bus import consumers
-from popug_cli.bus.catch_up_result import CatchUpResult
-from popug_cli.bus.consumers import Consumer, catch_up, retry_due
+from popug_cli.bus.catch_up import CatchUpResult, catch_up
+from popug_cli.bus.consumers import Consumer, Turn, retry_due
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.bus.cursors import is_current, mark_rebuilt
 from popug_cli.bus.parked_events import describe
@@ -79,11 +81,50 @@ def test_large_batch_is_split_into_transactions(toy: BusFixture, monkeypatch: py
     toy.publish("a", "b", "c", "d", "e", "f")
     ear = RecordingConsumer("ear")
     ear.consumer = replace(ear.consumer, max_batch=2)
-    assert consumers.process_next_batch(toy.runtime, ear.consumer) == 0
+    assert consumers.process_next_batch(toy.runtime, ear.consumer).failures == 0
     assert ear.chunks == [([1, 2], 2), ([3, 4], 4), ([5], 5)]
     assert cursors(toy) == {"ear": 5}
-    assert consumers.process_next_batch(toy.runtime, ear.consumer) == 0
+    assert consumers.process_next_batch(toy.runtime, ear.consumer).failures == 0
     assert ear.chunks[3:] == [([6], 6)]
+
+
+def deactivates(name: str) -> Consumer:
+    """A consumer that deactivates everybody who registers."""
+
+    def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
+        for event in events:
+            context.events.publish(UserDeactivated(user_id=event.subject), cause=event)
+
+    return Consumer(name, (UserRegistered,), consume)
+
+
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Record each look for consumers that have work, from now on."""
+    counted: list[int] = []
+    look = catch_up_module._consumers_with_work
+
+    def noted(*args: Any) -> Any:
+        counted.append(1)
+        return look(*args)
+
+    monkeypatch.setattr(catch_up_module, "_consumers_with_work", noted)
+    return counted
+
+
+def test_events_of_a_consumer_reach_others_in_one_look(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    ear = RecordingConsumer("ear", (UserDeactivated,))
+    toy.publish("ann")
+    looked = looks(monkeypatch)
+    assert catch_up(toy.runtime, [ear.consumer, deactivates("leaver")]).complete
+    assert (ear.chunks, len(looked)) == ([([2], 2)], 1)
+
+
+def test_look_is_repeated_for_what_a_batch_leaves(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
+    toy.publish("a", "b", "c")
+    looked = looks(monkeypatch)
+    assert toy.catch_up().complete
+    assert (toy.effects(), len(looked)) == (["a", "b", "c"], 2)
 
 
 def test_failure_in_one_batch_is_parked_and_others_are_done(toy: BusFixture) -> None:
@@ -110,7 +151,7 @@ def test_time_of_a_command_for_its_consumers_is_bounded(
 ) -> None:
     toy.publish("ann")
     ears = [RecordingConsumer("one"), RecordingConsumer("two")]
-    monkeypatch.setattr(consumers, "time", Watch(seconds))
+    monkeypatch.setattr(catch_up_module, "time", Watch(seconds))
     assert catch_up(toy.runtime, [each.consumer for each in ears]).complete is complete
     assert sum(len(each.chunks) for each in ears) == turns
 
@@ -296,11 +337,11 @@ def advanced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     advance = consumers.process_next_batch
 
-    def noted(runtime: Runtime, consumer: Consumer, everybody: Sequence[Consumer] = ()) -> int:
+    def noted(runtime: Runtime, consumer: Consumer, everybody: Sequence[Consumer] = ()) -> Turn:
         names.append(consumer.name)
         return advance(runtime, consumer, everybody)
 
-    monkeypatch.setattr(consumers, "process_next_batch", noted)
+    monkeypatch.setattr(catch_up_module, "process_next_batch", noted)
     return names
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from popug_cli.app import LocalBackend
-from popug_cli.bus import consumers
+from popug_cli.bus import catch_up, consumers
 from popug_cli.messages.tasks import AddTask, ImportTasks, NewTask, ShuffleTasks
 from tests.support.company import InProcess
 
@@ -20,7 +20,7 @@ def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     made.hire("kesha")
     ticks = iter(range(1, 1_000_000))
     monkeypatch.setattr(consumers, "BATCH_EVENTS", 10)
-    monkeypatch.setattr(consumers, "time", SimpleNamespace(monotonic=lambda: 10.0 * next(ticks)))
+    monkeypatch.setattr(catch_up, "time", SimpleNamespace(monotonic=lambda: 10.0 * next(ticks)))
     return made
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.bus.consumers import Consumer, catch_up
+from popug_cli.bus.catch_up import catch_up
+from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
 from popug_cli.bus.retry import PermanentFailure
 from popug_cli.messages.base import Event

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from popug_cli.bus import parked_events as parking
-from popug_cli.bus.consumers import Consumer, catch_up
+from popug_cli.bus.catch_up import catch_up
+from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.cursors import UnknownVersion, is_current, unknown_versions
 from popug_cli.bus.dead_letters import retry
 from popug_cli.kernel.errors import PopugError

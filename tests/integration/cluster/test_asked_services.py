@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from popug_cli.app.asking import perform_for_service
+from popug_cli.app.asked_by_services import perform_for_service
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.identity import policy
 from popug_cli.kernel.errors import PopugError

@@ -12,7 +12,7 @@ from time import sleep
 import pytest
 
 from popug_cli.app import LocalBackend
-from popug_cli.bus.coverage import includes_of
+from popug_cli.bus.service.coverage import includes_of
 from popug_cli.client.address import Address
 from popug_cli.client.remote_backend import RemoteBackend
 from popug_cli.cluster.links import relay_once, replicate_once

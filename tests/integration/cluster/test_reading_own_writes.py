@@ -9,7 +9,7 @@ import pytest
 
 from popug_cli.app import LocalBackend, replica_reads, service_reads
 from popug_cli.bus.context import digits_of
-from popug_cli.bus.coverage import includes_of
+from popug_cli.bus.service.coverage import includes_of
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.positions import KnownPositions, Position, Positions
 from popug_cli.messages.analytics import GetAnalytics
@@ -18,7 +18,7 @@ from popug_cli.messages.identity import DeactivateUser
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask, CompleteTask, ListTasks, ShuffleTasks
-from tests.support.linked_company import LinkedCompany
+from tests.integration.cluster.linked_company import LinkedCompany
 
 SHORT_SECONDS = 0.3
 LONG_SECONDS = 30.0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from popug_cli.app import LocalBackend
-from popug_cli.bus.consumers import catch_up
+from popug_cli.bus.catch_up import catch_up
 from popug_cli.bus.records import TopicRecord
 from popug_cli.cluster.links import relay_once, replicate_once
 from popug_cli.cluster.service_homes import create_service_homes

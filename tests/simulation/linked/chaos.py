@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 from popug_cli.bus import relay as relays
 from popug_cli.bus import replicator
-from popug_cli.bus.coverage import includes_of
 from popug_cli.bus.records import TopicRecord
 from popug_cli.bus.relay import Claim
+from popug_cli.bus.service.coverage import includes_of
 from popug_cli.cluster import links
 from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.messages.services import SERVICES

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from popug_cli import bootstrap
-from popug_cli.bus.catch_up_result import CatchUpResult
+from popug_cli.bus.catch_up import CatchUpResult
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import Unavailable

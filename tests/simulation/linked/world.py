@@ -8,22 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from popug_cli.app.asking import perform_for_service
+from popug_cli.app import asked_by_services
+from popug_cli.app.asked_by_services import perform_for_service
 from popug_cli.app.workflows import close_between_services
 from popug_cli.bus import stream_store
 from popug_cli.bus.context import Context
-from popug_cli.bus.coverage import ReceivedLog, received_logs
 from popug_cli.bus.records import TopicRecord
+from popug_cli.bus.service.coverage import ReceivedLog, received_logs
 from popug_cli.bus.streams import StreamState
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message, Role
 from popug_cli.messages.billing import CloseDay, CorrectEntry
-from popug_cli.messages.internal.tasks import EndDay
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.principal import ANONYMOUS, Principal
 from popug_cli.messages.services import SERVICES
-from popug_cli.tasks.end_day import end_day_of_service
 from tests.simulation.chance import NamedChance
 from tests.simulation.injected_faults import Crash
 from tests.simulation.linked import chaos
@@ -35,7 +34,7 @@ from tests.simulation.plan import Operation, Plan
 from tests.simulation.violation import Violation, require
 from tests.support.company import SetClock
 
-close_between_services.POLL_SECONDS = 0.0
+close_between_services.POLL_SECONDS = asked_by_services.POLL_SECONDS = 0.0
 BEGINNING = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 MAX_WAITS = 60
 REPUBLISHED_AFTER = 5
@@ -71,7 +70,7 @@ class LinkedWorld:
         backend = ServiceBackend(
             Home(home),
             warn=self._warned,
-            while_waiting=self.while_close_waits,
+            while_waiting=partial(self.while_close_waits, service),
             clock=self.clock,
             randomness=self.chance,
             ask_service=self.ask,
@@ -125,26 +124,26 @@ class LinkedWorld:
             self.settle(service)
         peer = self.services[service]
         peer.place, peer.actor = self.commanding.place, self.commanding.actor
-        if isinstance(message, EndDay):
-            return end_day_of_service(peer, message, principal, wait_for_identity=partial(self.settle, "tasks"))
         return perform_for_service(peer, principal, message)
 
-    def while_close_waits(self) -> None:
-        """Let others work, and records flow, while billing waits until it has consumed the end of a day."""
+    def while_close_waits(self, service: str) -> None:
+        """Let others work, and records flow, while tasks waits for identity, or billing for the end of the day."""
+        origin = {"tasks": "identity", "billing": "tasks"}[service]
         self.waits_of_close += 1
         require(self.waits_of_close < MAX_WAITS, "every_wait_ends", "a close waits for the end of its day")
-        if self.interludes:
+        if self.interludes and service == "billing":
             commanding, has_committed = self.commanding, self._has_committed
             kept = commanding.place, commanding.actor, commanding.entry
             self.interludes.pop()()
             commanding.place, commanding.actor, commanding.entry = kept
             self.commanding, self._has_committed = commanding, has_committed
             return
-        state = self.checked_stream("billing", "tasks")
+        state = self.checked_stream(service, origin)
         if state.gap_since or self.waits_of_close > REPUBLISHED_AFTER:
-            chaos.republish(self, "tasks", state.last)
-        chaos.relay(self, "tasks", chaos.LIMITS[self.waits_of_close % len(chaos.LIMITS)])
-        chaos.replicate(self, "billing", "tasks", chaos.LIMITS[self.waits_of_close % len(chaos.LIMITS)])
+            chaos.republish(self, origin, state.last)
+        limit = chaos.LIMITS[self.waits_of_close % len(chaos.LIMITS)]
+        chaos.relay(self, origin, limit)
+        chaos.replicate(self, service, origin, limit)
 
     # Commands.
 

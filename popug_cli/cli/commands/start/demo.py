@@ -43,6 +43,9 @@ CHORES = (
     "Read the meters",
     "Label the feeders",
 )
+# With so many, one day in 50,000 is without a payout; with four and three, one in 170 is.
+COMPLETED_IN_THE_MORNING = 6
+COMPLETED_IN_THE_AFTERNOON = 3
 
 commands = typer.Typer()
 
@@ -192,7 +195,7 @@ def _morning(stage: Stage) -> None:
     )
     stage.run(MANAGER, "tasks list --all")
     stage.announce("The assignee who completes a task earns its reward")
-    for task in stage.tasks()[:4]:
+    for task in stage.tasks()[:COMPLETED_IN_THE_MORNING]:
         stage.run(task.assignee, f"task complete {task.number}")
 
 
@@ -205,7 +208,7 @@ def _afternoon(stage: Stage) -> None:
         stage.announce("A worker is too late: the shuffle has reassigned the task")
         stage.run(assignees_before[reassigned[0].number], f"task complete {reassigned[0].number}")
     stage.announce("The other workers continue")
-    for task in stage.tasks()[:3]:
+    for task in stage.tasks()[:COMPLETED_IN_THE_AFTERNOON]:
         stage.run(task.assignee, f"task complete {task.number}")
     worker = stage.tasks()[0].assignee
     stage.announce("A worker looks at the balance and the entries of today")

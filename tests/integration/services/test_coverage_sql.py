@@ -10,7 +10,8 @@ from msgspec.structs import replace as changed
 from popug_cli.bus import parked_events, stream_store
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Runtime
-from popug_cli.bus.coverage import (
+from popug_cli.bus.log import type_condition
+from popug_cli.bus.service.coverage import (
     SELECT_FIRST_PENDING,
     MissingEvent,
     includes_of,
@@ -19,7 +20,6 @@ from popug_cli.bus.coverage import (
     received_logs,
     uncovered,
 )
-from popug_cli.bus.log import type_condition
 from popug_cli.bus.stream_store import Stream
 from popug_cli.kernel.positions import Position
 from popug_cli.messages.identity import UserDeactivated, UserRegistered
@@ -132,7 +132,7 @@ def test_other_consumers_of_the_log_are_not_read(billing: BusFixture) -> None:
     with billing.runtime.reading(OPERATOR) as context:
         condition = type_condition(CONSUMER.types, CONSUMER.prefixes)
         statement = SELECT_FIRST_PENDING.format(of_type=condition)
-        values = (1, "identity", *CONSUMER.types, *CONSUMER.prefixes)
+        values = (1, *CONSUMER.types, *CONSUMER.prefixes, "identity")
         plan = [row[-1] for row in context.connection.select(f"EXPLAIN QUERY PLAN {statement}", *values)]
     assert not any("SCAN" in step or "TEMP B-TREE" in step or "once_received" in step for step in plan), plan
 
@@ -163,10 +163,10 @@ def test_events_set_aside_count_as_consumed_and_are_missing(billing: BusFixture)
         for number, expected in ((FIRST - 1, 0), (FIRST, 1), (FIRST + 1, 2)):
             found_events = missing_events(context, logs, {"identity": Position(number, LOGS["identity"][-8:])})
             assert found_events == [MissingEvent(id_, "billing") for id_ in range(1, expected + 1)]
-        assert missing_events(context, logs, {"identity": Position(FIRST + 1, "00000000")}) == []
+        assert missing_events(context, logs, {"identity": Position(FIRST + 1, "11111111")}) == []
 
 
-def test_position_of_an_answer_is_that_of_the_last_own_event(billing: BusFixture) -> None:
+def test_answer_has_the_position_of_the_last_own_event(billing: BusFixture) -> None:
     with billing.runtime.writing(OPERATOR) as context:
         context.events.publish(registration("ann"))
     own = head(billing.runtime)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popug_cli.bus import coverage, relay, streams
-from tests.integration.bus.covered_logs import OPERATIONS, CoveredLogs, Operation, failures
+from popug_cli.bus import relay, streams
+from popug_cli.bus.service import coverage
+from tests.integration.services.covered_logs import OPERATIONS, CoveredLogs, Operation, failures
 
 MAX_RUNS_PER_BUG = 3_000
 DIGITS = st.integers(0, 9)

@@ -1,4 +1,4 @@
-"""What a service covers: how far its answers show what the other services have published.
+"""Coverage: how far the answers of a service show what the other services have published.
 
 A service covers a position of another one, the origin, when it has received and consumed that log up to there. Effects
 may also arrive by a third service: a role that identity changes makes tasks reassign, and billing charges for that. So
@@ -32,10 +32,10 @@ COVERAGE: Mapping[str, Mapping[str, str | None]] = {
 It has no circle: from billing, tasks receives prices only, which cause nothing there.
 """
 
-# In the order of the log, so that neither database reads more than the events after the cursor.
+# The join keeps its order on SQLite, which would read all events of the origin otherwise.
 SELECT_FIRST_PENDING = (
-    "SELECT origin_position FROM bus_received JOIN bus_log USING (sequence)"
-    " WHERE bus_received.sequence > ? AND origin = ? AND {of_type} ORDER BY bus_received.sequence LIMIT 1"
+    "SELECT origin_position FROM bus_log CROSS JOIN bus_received WHERE bus_log.sequence > ? AND {of_type}"
+    " AND bus_received.sequence = bus_log.sequence AND origin = ? ORDER BY bus_log.sequence LIMIT 1"
 )
 SELECT_SET_ASIDE = (
     "SELECT parked.id, parked.consumer FROM bus_set_aside parked JOIN bus_received USING (sequence)"
@@ -149,5 +149,5 @@ def own_position(context: Context, service: str) -> Position:
 
 def _first_pending(context: Context, origin: str, consumer: Consumer, cursor: int) -> int | None:
     statement = SELECT_FIRST_PENDING.format(of_type=type_condition(consumer.types, consumer.prefixes))
-    position: int | None = context.connection.scalar(statement, cursor, origin, *consumer.types, *consumer.prefixes)
+    position: int | None = context.connection.scalar(statement, cursor, *consumer.types, *consumer.prefixes, origin)
     return position

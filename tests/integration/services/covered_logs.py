@@ -11,10 +11,11 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from popug_cli.bus import coverage, relay, streams
+from popug_cli.bus import relay, streams
 from popug_cli.bus.context import digits_of
 from popug_cli.bus.records import EventRecord, TopicRecord, parse_record
 from popug_cli.bus.relay import Claim, OwnEvent
+from popug_cli.bus.service import coverage
 from popug_cli.bus.streams import StreamState
 from popug_cli.kernel.positions import Position, Positions, merge
 
