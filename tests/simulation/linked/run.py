@@ -10,10 +10,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from popug_cli.app import LocalBackend
-from popug_cli.bus.coverage import COVERAGE, covered_positions
 from popug_cli.bus.records import EventRecord, parse_record
 from popug_cli.bus.relay import IS_OWN
 from popug_cli.bus.replicator import name_of
+from popug_cli.bus.service.coverage import COVERAGE, covered_positions
 from popug_cli.bus.stream_store import origin_of
 from popug_cli.cluster import links
 from popug_cli.cluster.service_homes import create_service_homes
