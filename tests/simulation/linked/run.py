@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from popug_cli.app import LocalBackend
-from popug_cli.bus.coverage import COVERAGE, covered_positions
 from popug_cli.bus.relay import IS_OWN
+from popug_cli.bus.service.coverage import COVERAGE, covered_positions
 from popug_cli.cluster.service_homes import create_service_homes
 from popug_cli.identity.token_copies import COPIED_TABLES
 from popug_cli.kernel.home import Home

@@ -13,8 +13,8 @@ from popug_cli.app.asked_by_services import perform_for_service
 from popug_cli.app.workflows import close_between_services
 from popug_cli.bus import stream_store
 from popug_cli.bus.context import Context
-from popug_cli.bus.coverage import ReceivedLog, received_logs
 from popug_cli.bus.records import TopicRecord
+from popug_cli.bus.service.coverage import ReceivedLog, received_logs
 from popug_cli.bus.streams import StreamState
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.kernel.home import Home
