@@ -45,8 +45,7 @@ def open_runtime(
     ``warn`` receives a sentence for each file that a killed process left. With ``from_file``, the database is the file
     in the home, whatever the settings say. With ``accept_invalid_settings``, invalid settings have their defaults.
 
-    Raise ``not_initialised`` if ``home`` has no company, ``foreign_owner`` if another account owns it,
-    ``unknown_time_zone``, or an error of the file system, the schema version or the settings.
+    Raise ``not_initialised``, ``foreign_owner``, ``unknown_time_zone``, or an error of the files, schema or settings.
     """
     home_owner.check_owner(home.root)
     for sentence in temporary_home.clear(home):

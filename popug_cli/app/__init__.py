@@ -4,6 +4,7 @@
 (``cli/backends.py``), the daemons and the dashboard, and by a server through ``hosting/served_company.py``, which keeps
 a company open for many threads. ``handlers.py`` finds the function that performs a message: in a module, in
 ``workflows/`` (changes) or in ``views/`` (answers). Those ask the modules by messages (``asking.py``).
+``replica_reads.py`` and ``service_reads.py`` wait until an answer shows what the caller has seen.
 ``coordination.py`` is the interface that orders commands and consumers. ``first_admin.py`` checks the fields of
 `popug init`.
 """

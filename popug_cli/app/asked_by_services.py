@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from popug_cli.app.asking import CompanySnapshot, perform_part
 from popug_cli.app.handlers import service_function
-from popug_cli.bus.coverage import received_logs
+from popug_cli.bus.service.coverage import received_logs
 from popug_cli.identity.policy import authorize_asked
 from popug_cli.kernel.errors import Unavailable
-from popug_cli.messages.base import DECLARATIONS, Message
+from popug_cli.messages.base import DECLARATIONS, Declaration, Message
 from popug_cli.messages.internal.identity import GetLogHead
 from popug_cli.messages.principal import Principal
 
@@ -24,12 +24,23 @@ Answer = TypeVar("Answer")
 def perform_for_service(backend: "LocalBackend", principal: Principal, message: Message[Answer]) -> Answer:
     """Perform a part that another service asks for, on behalf of the sender of the whole message.
 
-    A command is a transaction of its own, after which the consumers run. Raise an error of the sender's token,
-    ``forbidden``, or the message's errors.
+    A command is a transaction of its own, after which the consumers run. Like the whole message, a part waits for what
+    its sender has seen, ``backend.reads.positions``; ``backend.reads.shown`` are then the positions of its answer.
+    Raise an error of the sender's token, ``forbidden``, ``behind``, or the message's errors.
     """
     declaration = DECLARATIONS[type(message)]
+    backend.reads.begin()
     with backend.runtime.reading(principal) as context:
         authorize_asked(principal, declaration, message, context)
+    answer = _perform(backend, principal, message, declaration)
+    backend.reads.finish(backend.runtime, is_command=declaration.is_command)
+    return answer
+
+
+def _perform(
+    backend: "LocalBackend", principal: Principal, message: Message[Answer], declaration: Declaration
+) -> Answer:
+    backend.reads.wait_for(backend, message, principal)
     if declaration.is_workflow:
         return perform_part(backend, principal, message)
     if function := service_function(declaration):
@@ -39,7 +50,7 @@ def perform_for_service(backend: "LocalBackend", principal: Principal, message: 
         return answer
     if declaration.is_command:
         return backend.write_and_catch_up(message, principal, lambda context: CompanySnapshot(context).ask(message))
-    with backend.asking(principal, is_command=True) as company:
+    with backend.asking(principal) as company:
         return company.ask(message)
 
 

@@ -136,10 +136,7 @@ class LocalBackend:
         return self.runtime.clock.now()
 
     def for_home(self, home: Home) -> "LocalBackend":
-        """Return a backend for the file of another home, with the same clock, randomness, warnings and progress.
-
-        It does not warn of the settings there.
-        """
+        """Return a backend for the file of another home, with this one's parts; it does not warn of settings there."""
         backend = LocalBackend(
             home,
             warn=self.warn,
@@ -262,7 +259,7 @@ class LocalBackend:
         and records of finished work (mails sent, summaries queued) may use ``Runtime.writing``.
         """
         declaration = DECLARATIONS[type(message)]
-        self.reads.before_command(self, message, principal)
+        self.reads.wait_for(self, message, principal)
         with self._coordinator.command():
             result = self.rerun(partial(self._write, declaration, message, principal, handle))
         self.reads.show_newest(self.runtime)
@@ -292,7 +289,6 @@ class LocalBackend:
                     self.before_write(context)
                     result = handle(context)
                     self.on_write(context, result)
-                    self.reads.note_write(context)
                     skip_unrelated(context, self.consumers)
                     return result
             assert consumer is not None

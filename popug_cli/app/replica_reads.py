@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 5.0
 FIRST_PAUSE_SECONDS = 0.0005
 LONGEST_PAUSE_SECONDS = 0.05
-NO_POSITIONS: Positions = {}
 BEHIND = (
     "This answer may lack what you have seen or changed before (behind): the replica of the database has not reached"
     f" it after {WAIT_SECONDS:.0f} seconds. Ask again in a moment."
@@ -49,11 +48,10 @@ class Reads:
         self.shown: Positions = {}
         self.allows_replica = True
         self._service: ServiceReads | None = None
-        self._written_up_to: int | None = None
 
     def begin(self) -> None:
         """Begin with a message: nothing is shown yet, and nothing was waited for."""
-        self.shown, self._service, self._written_up_to = {}, None, None
+        self.shown, self._service = {}, None
 
     def uses_replica(self, runtime: Runtime) -> bool:
         """Return whether queries read from a replica."""
@@ -69,46 +67,42 @@ class Reads:
         """
         enter_snapshot = partial(self._enter_snapshot, backend, principal)
         with ExitStack() as stack:
-            if not backend.runtime.service:
-                context, received = enter_snapshot(stack), NO_POSITIONS
+            if backend.runtime.service:
+                context = self._service_of(backend).enter_covering(enter_snapshot, self.positions.read(), stack)
             else:
-                look = self._service_of(backend).enter_covering(
-                    enter_snapshot, self.positions.read(), backend.warn, stack
-                )
-                context, received = look.context, look.positions()
-            own = positions_of(backend.runtime, state_of(context))
-            self.shown = merge(self.shown, {**own, **received})
+                context = enter_snapshot(stack)
+            self.shown = merge(self.shown, positions_of(backend.runtime, context))
             yield context
 
-    def before_command(self, backend: "LocalBackend", message: Message[Any], principal: Principal) -> None:
-        """In a service of a cluster, wait for what a command decides upon; raise ``behind`` if it insists on that."""
+    def wait_for(self, backend: "LocalBackend", message: Message[Any], principal: Principal) -> None:
+        """In a service of a cluster, wait for what a message decides upon; raise ``behind`` if it insists on that."""
         if backend.runtime.service:
-            self._service_of(backend).wait_for_command(
-                message,
-                lambda stack: stack.enter_context(backend.runtime.reading(principal)),
-                self.positions.read(),
-                backend.warn,
-            )
 
-    def note_write(self, context: Context) -> None:
-        """Remember how far the log is that a command's answer describes, at the end of its write transaction."""
-        self._written_up_to = max(context.events.last_position, context.position)
+            def enter_snapshot(stack: ExitStack) -> Context:
+                return stack.enter_context(backend.runtime.reading(principal))
+
+            self._service_of(backend).wait_for(message, enter_snapshot, self.positions.read())
 
     def show_newest(self, runtime: Runtime) -> None:
-        """Make the newest positions of this process those of the answer, and those that later queries must show."""
-        self.shown = positions_of(runtime, State(runtime.newest.position, runtime.newest.change_number))
-        if self.uses_replica(runtime):
-            self.positions.keep(self.shown)
+        """Make the newest positions of this process those of the answer, and those that later queries must show.
+
+        For a service, they are read; its position is that of its own last event, which other services receive.
+        """
+        newest = State(runtime.newest.position, runtime.newest.change_number)
+        if runtime.service:
+            with runtime.reading(ANONYMOUS) as context:
+                self.shown = positions_of(runtime, context)
+        else:
+            self.shown = _positions_of_state(runtime, newest)
+        self._keep(runtime)
 
     def finish(self, runtime: Runtime, *, is_command: bool) -> None:
-        """Keep the positions of an answer: those of the snapshot that it shows, or the newest ones after a command.
-
-        In a service, a command's position is that of the last own event, because others would be waited for in vain.
-        """
+        """Keep the positions of an answer: those of the snapshot that it shows, or the newest ones after a command."""
         if is_command or not self.shown:
             self.show_newest(runtime)
-        if runtime.service and is_command and self._written_up_to is not None:
-            self.shown = {**self.shown, runtime.service: _last_own_position(runtime, self._written_up_to)}
+        self._keep(runtime)
+
+    def _keep(self, runtime: Runtime) -> None:
         if runtime.service or self.uses_replica(runtime):
             self.positions.keep(self.shown)
 
@@ -116,7 +110,7 @@ class Reads:
         if self._service is None:
             from popug_cli.app.service_reads import ServiceReads
 
-            self._service = ServiceReads(backend.runtime.service, backend.consumers, backend.catch_up)
+            self._service = ServiceReads(backend)
         return self._service
 
     def _enter_snapshot(self, backend: "LocalBackend", principal: Principal, stack: ExitStack) -> Context:
@@ -126,8 +120,17 @@ class Reads:
         return stack.enter_context(runtime.reading(principal))
 
 
-def positions_of(runtime: Runtime, state: State) -> dict[str, Position]:
-    """Return the positions that an answer which shows this state carries, of a service under the service's name."""
+def positions_of(runtime: Runtime, context: Context) -> dict[str, Position]:
+    """Return the positions that an answer from a snapshot carries, those of a service under its name."""
+    shown = _positions_of_state(runtime, state_of(context))
+    if runtime.service:
+        from popug_cli.bus.service.coverage import own_position
+
+        shown[runtime.service] = own_position(context, runtime.service)
+    return shown
+
+
+def _positions_of_state(runtime: Runtime, state: State) -> dict[str, Position]:
     log, database = _sources(runtime)
     shown = {log: Position(state.position, runtime.log_id)}
     if state.change_number:
@@ -152,13 +155,6 @@ def _wanted(runtime: Runtime, seen: Positions) -> State:
 def _sources(runtime: Runtime) -> tuple[str, str]:
     """Return the names of the log and of the count of write transactions in positions."""
     return (runtime.service, f"{runtime.service}{DATABASE}") if runtime.service else (COMPANY, DATABASE)
-
-
-def _last_own_position(runtime: Runtime, after: int) -> Position:
-    from popug_cli.bus.coverage import last_own_position
-
-    with runtime.reading(ANONYMOUS) as context:
-        return Position(last_own_position(context, after), runtime.log_id)
 
 
 def _enter_replica(

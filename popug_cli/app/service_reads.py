@@ -3,22 +3,26 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from time import monotonic, sleep
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from popug_cli.app.replica_reads import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, WAIT_SECONDS
-from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context, digits_of
-from popug_cli.bus.coverage import MissingEvent, ReceivedLog, missing_events, received_logs, shown_positions, uncovered
+from popug_cli.bus.service.coverage import MissingEvent, ReceivedLog, missing_events, received_logs, uncovered
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.positions import Position, Positions
 from popug_cli.kernel.text import counted
-from popug_cli.messages.base import Message
+from popug_cli.messages.base import Message, Query
 from popug_cli.messages.billing import CloseDay
+from popug_cli.messages.internal.analytics import GetMostExpensiveTask
 from popug_cli.messages.internal.mail import QueueSummaries, SendDue
 from popug_cli.messages.mail import SendMail
 
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+
 INSIST_SECONDS = 30.0
-INSISTING: tuple[type[Message[Any]], ...] = (CloseDay, SendMail, SendDue, QueueSummaries)
+# A close, the mail that it sends, and what its summaries ask analytics for.
+INSISTING: tuple[type[Message[Any]], ...] = (CloseDay, SendMail, SendDue, QueueSummaries, GetMostExpensiveTask)
 MAX_NAMED = 3
 WHO_MAY = "identity"  # who may send a command, and who can be assigned: what every other command decides upon
 
@@ -34,68 +38,59 @@ class Look(NamedTuple):
     logs: Mapping[str, ReceivedLog]
     lacking: Collection[str]
 
-    def positions(self) -> Positions:
-        """Return the positions up to which an answer from this snapshot may show something of other services."""
-        return shown_positions(self.logs)
-
 
 class ServiceReads:
-    """The waits of one message at a service; a message waits ``WAIT_SECONDS`` in all, and one that insists longer.
+    """The waits of one message at a service; a message waits ``WAIT_SECONDS`` in all, and one that insists longer."""
 
-    ``run_consumers`` processes what the service has received since.
-    """
-
-    def __init__(self, service: str, consumers: Sequence[Consumer], run_consumers: Callable[[], object]) -> None:
-        self._service = service
-        self._consumers = consumers
-        self._run_consumers = run_consumers
+    def __init__(self, backend: "LocalBackend") -> None:
+        self._backend = backend
+        self._service = backend.runtime.service
         self._waited_seconds = 0.0
         self._warned: set[str] = set()
 
-    def enter_covering(
-        self, enter_snapshot: EnterSnapshot, seen: Positions, warn: Callable[[str], None], stack: ExitStack
-    ) -> Look:
+    def enter_covering(self, enter_snapshot: EnterSnapshot, seen: Positions, stack: ExitStack) -> Context:
         """Enter the first snapshot that covers what the caller has ``seen``, or warn and enter the last one.
 
         Also warn of events among them that a consumer has set aside.
         """
-        look = self._wait(enter_snapshot, self._lacks_some(seen), WAIT_SECONDS, stack)
+        look = self._wait(enter_snapshot, self._lacks_some(seen), stack)
         if look.lacking:
-            self._warn_once(warn, _behind(self._service, look.lacking, WAIT_SECONDS))
+            self._warn_once(_behind(self._service, look.lacking))
         if missing := missing_events(look.context, look.logs, seen):
-            self._warn_once(warn, _set_aside(missing))
-        return look
+            self._warn_once(_set_aside(missing))
+        return look.context
 
-    def wait_for_command(
-        self, message: Message[Any], enter_snapshot: EnterSnapshot, seen: Positions, warn: Callable[[str], None]
-    ) -> None:
-        """Wait until the service has what a command decides upon.
+    def wait_for(self, message: Message[Any], enter_snapshot: EnterSnapshot, seen: Positions) -> None:
+        """Wait, before a transaction, until the service has what a command decides upon.
 
         A close and the sending of mail decide upon everything that the service covers: raise ``behind`` if that takes
-        more than ``INSIST_SECONDS``. All others decide upon the users that the service has consumed, and no command
-        waits for a third service; it is performed after ``WAIT_SECONDS`` in any case, with a warning.
+        more than ``INSIST_SECONDS``, or if a consumer stops at an event that only a newer program knows. All others
+        decide upon the users that the service has consumed, and no command waits for a third service; after
+        ``WAIT_SECONDS`` it is performed in any case, with a warning.
         """
         is_preview = isinstance(message, CloseDay) and message.dry_run
         insists = isinstance(message, INSISTING) and not is_preview
+        if isinstance(message, Query) and not insists:
+            return  # its snapshot is waited for
         lacks = self._lacks_some(seen) if insists or is_preview else _lacks_consumed(WHO_MAY, seen)
         with ExitStack() as stack:
-            look = self._wait(enter_snapshot, lacks, INSIST_SECONDS if insists else WAIT_SECONDS, stack)
+            look = self._wait(enter_snapshot, lacks, stack, insists=insists)
         if look.lacking and insists:
             raise _refused(self._service, look.lacking)
         if look.lacking:
-            self._warn_once(warn, _behind(self._service, look.lacking, WAIT_SECONDS))
+            self._warn_once(_behind(self._service, look.lacking))
 
     def _lacks_some(self, seen: Positions) -> Lacks:
         return lambda logs: uncovered(self._service, logs, seen)
 
-    def _wait(self, enter_snapshot: EnterSnapshot, lacks: Lacks, seconds: float, stack: ExitStack) -> Look:
+    def _wait(self, enter_snapshot: EnterSnapshot, lacks: Lacks, stack: ExitStack, *, insists: bool = False) -> Look:
         """Return the first look at which nothing lacks, else the last one; its snapshot stays open in ``stack``."""
         began, pause, consumed_up_to = monotonic(), FIRST_PAUSE_SECONDS, -1
-        deadline = began + seconds - self._waited_seconds
+        deadline = began + (INSIST_SECONDS if insists else WAIT_SECONDS) - self._waited_seconds
         while True:
             with ExitStack() as attempt:
                 context = enter_snapshot(attempt)
-                logs = received_logs(context, self._service, self._consumers)
+                logs = received_logs(context, self._service, self._backend.consumers)
                 lacking = lacks(logs)
                 if not lacking or monotonic() >= deadline:
                     self._waited_seconds += monotonic() - began
@@ -103,15 +98,16 @@ class ServiceReads:
                     return Look(context, logs, lacking)
             if context.position > consumed_up_to:
                 consumed_up_to = context.position
-                self._run_consumers()
+                self._backend.catch_up(refuse_behind=insists)
             else:
+                self._backend.while_waiting()
                 sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def _warn_once(self, warn: Callable[[str], None], sentence: str) -> None:
+    def _warn_once(self, sentence: str) -> None:
         if sentence not in self._warned:
             self._warned.add(sentence)
-            warn(sentence)
+            self._backend.warn(sentence)
 
 
 def _lacks_consumed(origin: str, seen: Positions) -> Lacks:
@@ -126,10 +122,10 @@ def _lacks_consumed(origin: str, seen: Positions) -> Lacks:
     return lacks
 
 
-def _behind(service: str, lacking: Collection[str], seconds: float) -> str:
+def _behind(service: str, lacking: Collection[str]) -> str:
     return (
         f"This answer may lack what you have seen or changed before (behind): {service} has not caught up with"
-        f" {_joined(lacking)} after {seconds:.0f} seconds. Ask again in a moment."
+        f" {_joined(lacking)} after {WAIT_SECONDS:.0f} seconds. Ask again in a moment."
     )
 
 

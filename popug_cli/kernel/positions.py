@@ -1,8 +1,9 @@
-"""Positions in the logs of servers, which a client keeps so that a replica never shows less than it has seen.
+"""Positions in the logs of servers, which a client keeps so that no server shows less than it has seen.
 
 The text form, in the header field ``Popug-Position``, is ``SOURCE=NUMBER.LOG`` for each source, joined by commas:
 ``company=1042.7f3a21c9, database=2210.7f3a21c9``. ``company`` is the log, ``database`` the count of its write
-transactions; a cluster has one source for each service. Numbers of different logs are not compared.
+transactions. In a cluster, each service has its own: ``tasks`` and, on a server, ``tasksdatabase``. Numbers of
+different logs are not compared.
 """
 
 import re
@@ -16,7 +17,7 @@ _ITEM = re.compile(r"\s*([a-z]{1,20})=([0-9]{1,18})\.([0-9a-f]{1,32})\s*")
 
 
 class Position(NamedTuple):
-    """A number in a log, and the first digits of the log's id."""
+    """A number in a log, and the digits that distinguish the log's id from others."""
 
     number: int
     log_id: str

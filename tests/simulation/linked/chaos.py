@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from popug_cli.bus import relay as relays
-from popug_cli.bus.coverage import includes_of
 from popug_cli.bus.records import TopicRecord
 from popug_cli.bus.relay import Claim
 from popug_cli.bus.service import restore
+from popug_cli.bus.service.coverage import includes_of
 from popug_cli.cluster import links
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.principal import ANONYMOUS

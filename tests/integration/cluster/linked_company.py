@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from popug_cli.app import LocalBackend
 from popug_cli.app.asked_by_services import perform_for_service
 from popug_cli.app.handlers import service_of
-from popug_cli.bus.coverage import includes_of
 from popug_cli.bus.relay import MAX_CLAIM_EVENTS
+from popug_cli.bus.service.coverage import includes_of
 from popug_cli.cluster.links import relay_once, replicate_once
 from popug_cli.cluster.service_homes import create_service_homes
 from popug_cli.kernel.positions import KnownPositions

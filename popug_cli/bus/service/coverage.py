@@ -1,4 +1,4 @@
-"""What a service covers: how far its answers show what the other services have published.
+"""Coverage: how far the answers of a service show what the other services have published.
 
 A service covers a position of another one, the origin, when it has received and consumed that log up to there. Effects
 may also arrive by a third service: a role that identity changes makes tasks reassign, and billing charges for that. So
@@ -17,6 +17,7 @@ from popug_cli.bus.context import Context, digits_of
 from popug_cli.bus.cursors import cursor_positions
 from popug_cli.bus.log import type_condition
 from popug_cli.bus.parked_events import BLOCKING_STATES
+from popug_cli.bus.relay import SELECT_PREVIOUS_OWN
 from popug_cli.bus.streams import StreamState
 from popug_cli.kernel.positions import Position, Positions
 
@@ -31,32 +32,26 @@ COVERAGE: Mapping[str, Mapping[str, str | None]] = {
 It has no circle: from billing, tasks receives prices only, which cause nothing there.
 """
 
-# In the order of the log, so that neither database reads more than the events after the cursor.
+# The join keeps its order on SQLite, which would read all events of the origin otherwise.
 SELECT_FIRST_PENDING = (
-    "SELECT origin_position FROM bus_received JOIN bus_log USING (sequence)"
-    " WHERE bus_received.sequence > ? AND origin = ? AND {of_type} ORDER BY bus_received.sequence LIMIT 1"
+    "SELECT origin_position FROM bus_log CROSS JOIN bus_received WHERE bus_log.sequence > ? AND {of_type}"
+    " AND bus_received.sequence = bus_log.sequence AND origin = ? ORDER BY bus_log.sequence LIMIT 1"
 )
 SELECT_SET_ASIDE = (
     "SELECT parked.id, parked.consumer FROM bus_set_aside parked JOIN bus_received USING (sequence)"
     f" WHERE state IN {BLOCKING_STATES} AND origin = ? AND origin_position <= ? ORDER BY parked.id"
-)
-SELECT_LAST_OWN = (
-    "SELECT max(sequence) FROM bus_log WHERE sequence > ?"
-    " AND NOT EXISTS (SELECT 1 FROM bus_received WHERE bus_received.sequence = bus_log.sequence)"
 )
 
 
 class ReceivedLog(NamedTuple):
     """How far a service is with the log of another one.
 
-    Its consumers have consumed all up to ``consumed``, and nothing after ``shown`` can be seen in an answer.
-    ``includes`` has what the publisher covered; it is empty unless the log is consumed up to where the publisher said
-    so.
+    Its consumers have consumed all up to ``consumed``. ``includes`` has what the publisher covered; it is empty unless
+    the log is consumed up to where the publisher said so.
     """
 
     log_id: str
     consumed: int
-    shown: int
     includes: Mapping[str, int]
 
 
@@ -74,14 +69,9 @@ def received_log(state: StreamState, first_pending: Sequence[int | None]) -> Rec
     Events that were set aside are before the cursor, so they count as consumed.
     """
     end = max(state.watermark, state.last)
-    reached = [end if pending is None else pending - 1 for pending in first_pending] or [end]
-    consumed = min(reached)
-    return ReceivedLog(
-        log_id=state.log_id,
-        consumed=consumed,
-        shown=min(max(reached), state.last),
-        includes=state.includes if consumed >= state.includes_watermark else {},
-    )
+    consumed = min([end, *(position - 1 for position in first_pending if position is not None)])
+    includes = state.includes if consumed >= state.includes_watermark else {}
+    return ReceivedLog(state.log_id, consumed, includes)
 
 
 def covered_positions(service: str, logs: Mapping[str, ReceivedLog]) -> dict[str, int]:
@@ -110,11 +100,6 @@ def uncovered(service: str, logs: Mapping[str, ReceivedLog], seen: Positions) ->
         for origin, (number, log_id) in seen.items()
         if origin in covered and number > covered[origin] and log_id == digits_of(logs[origin].log_id)
     }
-
-
-def shown_positions(logs: Mapping[str, ReceivedLog]) -> dict[str, Position]:
-    """Return the positions of other logs up to which an answer may show something."""
-    return {origin: Position(log.shown, digits_of(log.log_id)) for origin, log in logs.items() if log.shown}
 
 
 def received_logs(context: Context, service: str, consumers: Sequence[Consumer]) -> dict[str, ReceivedLog]:
@@ -150,12 +135,19 @@ def missing_events(context: Context, logs: Mapping[str, ReceivedLog], seen: Posi
     ]
 
 
-def last_own_position(context: Context, after: int) -> int:
-    """Return the position of the service's own last event after a position, or that position."""
-    return context.connection.scalar(SELECT_LAST_OWN, after) or after
+def own_position(context: Context, service: str) -> Position:
+    """Return the position of the service's own last event: what its answers tell the other services of.
+
+    It is the end of the log if no service waits for its positions.
+    """
+    position = context.position
+    if any(service in row for row in COVERAGE.values()):
+        position, _ = context.connection.select_one(SELECT_PREVIOUS_OWN, position) or (0, "")
+    log_id = context.connection.scalar("SELECT log_id FROM bus_relay")
+    return Position(position, digits_of(log_id))
 
 
 def _first_pending(context: Context, origin: str, consumer: Consumer, cursor: int) -> int | None:
     statement = SELECT_FIRST_PENDING.format(of_type=type_condition(consumer.types, consumer.prefixes))
-    position: int | None = context.connection.scalar(statement, cursor, origin, *consumer.types, *consumer.prefixes)
+    position: int | None = context.connection.scalar(statement, cursor, *consumer.types, *consumer.prefixes, origin)
     return position

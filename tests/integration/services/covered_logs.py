@@ -11,10 +11,11 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from popug_cli.bus import coverage, relay, streams
+from popug_cli.bus import relay, streams
 from popug_cli.bus.context import digits_of
 from popug_cli.bus.records import EventRecord, TopicRecord, parse_record
 from popug_cli.bus.relay import Claim, OwnEvent
+from popug_cli.bus.service import coverage
 from popug_cli.bus.streams import StreamState
 from popug_cli.kernel.positions import Position, Positions, merge
 
@@ -80,10 +81,6 @@ class Service:
     def has_consumed(self, event: Event) -> bool:
         return event in self.log[: self.cursor]
 
-    def shows(self) -> list[Event]:
-        """Return the events that an answer may show: its own and the consumed ones."""
-        return [*self.log[: self.cursor], *(event for event in self.log[self.cursor :] if event.origin == self.name)]
-
     def subscribes(self, event: Event) -> bool:
         """Return whether the service stores an event; what tasks does for identity, only billing stores."""
         if event.origin == "tasks" and event.cause and self.name != "billing":
@@ -117,7 +114,6 @@ class CoveredLogs:
             received_log=coverage.received_log,
             covered_positions=coverage.covered_positions,
             uncovered=coverage.uncovered,
-            shown_positions=coverage.shown_positions,
         )
     )
     events: int = 0
@@ -145,17 +141,19 @@ class CoveredLogs:
         self.callers[-1].see([event], {service.name: Position(event.position, digits_of(service.log_id))})
 
     def query(self, first: int, second: int) -> None:
-        """Ask a service for each caller; a covered answer must show what that one has seen. One of them gets it."""
+        """Ask a service for each caller; a covered answer must show what that one has seen.
+
+        One of them gets the answer, and sees all that the service has published.
+        """
         service = self.services[SERVICES[first % len(SERVICES)]]
         logs = self._received(service)
         for caller in self.callers:
             if not self.program.uncovered(service.name, logs, caller.positions):
                 self.covered_answers += 1
                 self._check_shown_to(caller, service)
-        if self.callers:
-            positions = self.program.shown_positions(logs)
-            own = Position(len(service.log), digits_of(service.log_id))
-            self.callers[second % len(self.callers)].see(service.shows(), {**positions, service.name: own})
+        if self.callers and (own := service.own()):
+            position = Position(own[-1].position, digits_of(service.log_id))
+            self.callers[second % len(self.callers)].see(own, {service.name: position})
 
     def relay(self, first: int, second: int) -> None:
         """Claim, and send all of it, or die before the position is stored, so that it is sent again."""
