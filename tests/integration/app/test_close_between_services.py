@@ -150,7 +150,12 @@ def test_end_that_billing_sets_aside_is_behind_at_once(services: TwoServices, mo
 def test_event_of_a_newer_program_is_behind_at_once(services: TwoServices) -> None:
     def receive_newer_version() -> None:
         with services.billing.runtime.writing(OPERATOR) as context:
-            envelope = {"id": "n", "source": "/popug/tasks", "type": "popug.tasks.task_assigned.v9", "subject": "t"}
+            envelope: dict[str, object] = {
+                "id": "n",
+                "source": "/popug/tasks",
+                "type": "popug.tasks.task_assigned.v9",
+                "subject": "t",
+            }
             envelope |= {"time": "2026-03-02T09:00:00Z", "data": {}, "specversion": "1.0"}
             context.events.append_received("tasks", [(9_999, json.dumps(envelope))])
 
