@@ -56,8 +56,8 @@ class ServedServices:
     def add_task(self) -> Answer:
         return self.tasks.post("tasks/add_task", {"title": "Feed the cage"}, self.tokens["kesha"])
 
-    def balance(self, position: str) -> Answer:
-        return self.billing.post("billing/get_balance", {}, self.tokens["kesha"], Popug_Position=position)
+    def balance(self, position: str, user: str = "kesha") -> Answer:
+        return self.billing.post("billing/get_balance", {}, self.tokens[user], Popug_Position=position)
 
     def close(self) -> None:
         for server in (self.tasks, self.billing):
@@ -92,7 +92,8 @@ def test_answer_names_the_position_of_its_service(impatient: ServedServices) -> 
 
 
 def test_server_that_is_behind_says_so(impatient: ServedServices) -> None:
-    position = impatient.add_task().headers["popug-position"]
+    added = impatient.add_task()
+    position = added.headers["popug-position"]
     behind = impatient.balance(position)
     assert behind.status == 200
     (warning,) = json.loads(behind.headers["popug-warnings"])
@@ -100,7 +101,7 @@ def test_server_that_is_behind_says_so(impatient: ServedServices) -> None:
     assert re.fullmatch(r"billing=\d+\.[0-9a-f]{8}", behind.headers["popug-position"])
     assert "popug-warnings" not in impatient.balance("").headers
     impatient.copy("tasks")
-    current = impatient.balance(position)
+    current = impatient.balance(position, added.document["assignee"])
     assert "popug-warnings" not in current.headers
     assert current.document["balance_cents"] < 0
 
@@ -114,9 +115,13 @@ def test_close_that_is_behind_has_status_503(impatient: ServedServices) -> None:
 
 
 def test_client_carries_positions_between_services(patient: ServedServices) -> None:
-    tasks, billing = (RemoteBackend(Address(path=str(server.socket))) for server in (patient.tasks, patient.billing))
+    warnings: list[str] = []
+    tasks, billing = (
+        RemoteBackend(Address(path=str(server.socket)), warn=warnings.append)
+        for server in (patient.tasks, patient.billing)
+    )
     billing.positions = tasks.positions
-    tasks.perform(AddTask(title="Feed the cage"), patient.tokens["kesha"])
+    task = tasks.perform(AddTask(title="Feed the cage"), patient.tokens["kesha"])
 
     def copy_later() -> None:
         sleep(0.1)
@@ -124,6 +129,8 @@ def test_client_carries_positions_between_services(patient: ServedServices) -> N
 
     copying = Thread(target=copy_later)
     copying.start()
-    assert billing.perform(GetBalance(), patient.tokens["kesha"]).balance_cents < 0
+    balance = billing.perform(GetBalance(), patient.tokens[task.assignee])
     copying.join()
+    assert warnings == []
+    assert balance.balance_cents < 0
     assert set(tasks.positions.read()) == {"tasks", "billing"}
