@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from functools import cache
-from typing import NamedTuple
 
 from popug_cli.billing.balances import closed_by
 from popug_cli.billing.rules import business_date
@@ -19,15 +18,8 @@ SELECT_BOUNDS = (
 )
 
 
-class DayBounds(NamedTuple):
-    """The company's first day, the last closed day, and the last day whose ``day_ended`` billing has consumed.
-
-    Each is None if there is none.
-    """
-
-    first_day: date | None
-    last_closed: date | None
-    last_ended: date | None
+DayBounds = tuple[date | None, date | None, date | None]
+"""The company's first day, the last closed day, and the last day whose ``day_ended`` billing has consumed, or None."""
 
 
 def record_first_day(day: date, context: Context) -> None:
@@ -50,17 +42,17 @@ def record_ended_days(ended: Sequence[date], context: Context) -> None:
 def day_bounds(context: Context) -> DayBounds:
     """Return which days are closed and ended; all are None before billing has processed any event."""
     row = context.connection.select_one(SELECT_BOUNDS)
-    return DayBounds(*map(_date, row)) if row else DayBounds(None, None, None)
+    return (_date(row[0]), _date(row[1]), _date(row[2])) if row else (None, None, None)
 
 
 def first_day(context: Context) -> date | None:
     """Return the company's first day; None before billing has processed any event."""
-    return day_bounds(context).first_day
+    return day_bounds(context)[0]
 
 
 def last_closed(context: Context) -> date | None:
     """Return the latest closed day, or None."""
-    return day_bounds(context).last_closed
+    return day_bounds(context)[1]
 
 
 def first_open(context: Context) -> date | None:
@@ -110,12 +102,14 @@ def business_date_resolver(context: Context) -> Callable[[Delivered[Event]], dat
 
 
 def _first_open(bounds: DayBounds, context: Context) -> date | None:
-    return context.calendar.next_day(bounds.last_closed) if bounds.last_closed else bounds.first_day
+    first, closed, _ = bounds
+    return context.calendar.next_day(closed) if closed else first
 
 
 def _first_not_ended(bounds: DayBounds, context: Context) -> date | None:
-    last = max(filter(None, bounds[1:]), default=None)
-    return context.calendar.next_day(last) if last else bounds.first_day
+    first, closed, ended = bounds
+    last = max(closed or date.min, ended or date.min)
+    return context.calendar.next_day(last) if last > date.min else first
 
 
 def _ended_by(as_of: datetime, context: Context) -> date | None:

@@ -105,7 +105,8 @@ def skip_unrelated(context: Context, consumers: Sequence["Consumer"]) -> None:
 
 def mark_published_done(context: Context, consumer: str) -> None:
     """Record this transaction's events as done by a consumer that was up to date: the transaction has their effects."""
-    advance(context, consumer, cursor_position(context, consumer), context.events.last_position)
+    cursor = cursor_position(context, consumer)
+    advance(context, consumer, cursor, max(cursor, context.events.last_position))
 
 
 def mark_rebuilt(context: Context, consumer: "Consumer") -> None:

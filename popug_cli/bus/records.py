@@ -114,6 +114,7 @@ class _Attributes(msgspec.Struct, frozen=True):
     time: str
     sequence: str
     specversion: str
+    actor: str | None = None
 
 
 class _Mangled(Exception):
@@ -295,6 +296,7 @@ def _attributes_of(value: bytes) -> _Attributes:
         attributes = _decode_attributes(value)
     except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
         raise _Mangled(MangledReason.INVALID_ENVELOPE) from error
-    if attributes.specversion != "1.0" or not attributes.id or not attributes.subject:
+    has_nul = any("\0" in text for text in msgspec.structs.astuple(attributes) if text)  # PostgreSQL stores none
+    if attributes.specversion != "1.0" or not attributes.id or not attributes.subject or has_nul:
         raise _Mangled(MangledReason.INVALID_ENVELOPE)
     return attributes

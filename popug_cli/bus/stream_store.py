@@ -125,22 +125,6 @@ def find_state(connection: Connection, origin: str) -> StreamState | None:
     return None if row is None else _stream_of(row).state
 
 
-def renew_log_ids(context: Context, log_ids: Mapping[str, str], relay_position: int) -> None:
-    """Begin the life of a service after a restore: the ids of all logs are new, in the relay and in every stream.
-
-    Records of the logs before the restore are then ignored. The events that a stream has accepted stay, and it reads
-    its topic from the beginning. The relay sends all own events after ``relay_position``.
-    """
-    service = context.connection.scalar("SELECT service FROM bus_relay")
-    context.connection.execute(
-        "UPDATE bus_relay SET log_id = ?, position = ?, claimed = ?",
-        log_ids[service], relay_position, context.log.last_position(),
-    )  # fmt: skip
-    for (origin,) in context.connection.select("SELECT origin FROM bus_streams ORDER BY origin"):
-        state = load(context.connection, origin).state
-        save(context.connection, origin, Stream(state.with_log_id(log_ids[origin]), 0))
-
-
 def load(connection: Connection, origin: str) -> Stream:
     """Return the stream of a service; raise ``not_a_service``, or ``InvalidStoredValue`` if the stream is damaged."""
     row = connection.select_one(f"{SELECT_STREAMS} WHERE origin = ?", origin)

@@ -239,6 +239,6 @@ class RelayRow(SQLModel, table=True):
     position: int
     claimed: int
     database_id: str = Field(sa_column_kwargs={"server_default": ""})
-    reached: int = Field(sa_column_kwargs={"server_default": "0"})
-    own_offset: int = Field(sa_column_kwargs={"server_default": "0"})
+    reached: int = Field(sa_column_kwargs={"server_default": text("0")})
+    own_offset: int = Field(sa_column_kwargs={"server_default": text("0")})
     stranger: str | None

@@ -12,11 +12,13 @@ from popug_cli.bus import relay, replicator, stream_store
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.bus.records import TopicRecord
 from popug_cli.bus.relay import MAX_CLAIM_EVENTS
+from popug_cli.bus.service.history import stored_subscriptions
+from popug_cli.bus.service.own_topic import read_back
+from popug_cli.bus.service.restore import require_relay
 from popug_cli.bus.streams import StreamVerdict
 from popug_cli.identity.consumers import record_watermark
 from popug_cli.identity.token_copies import IDENTITY
 from popug_cli.messages.principal import ANONYMOUS
-from popug_cli.messages.services import SERVICES
 
 MAX_TAKEN_RECORDS = 5_000
 Includes = Callable[[Context], Mapping[str, int]]
@@ -40,8 +42,26 @@ class Topic(Protocol):
 def relay_once(runtime: Runtime, topic: Topic, includes: Includes, limit: int = MAX_CLAIM_EVENTS) -> bool:
     """Send the next own events of a service and a watermark; return whether the topic then has all of them.
 
-    Raise ``not_a_service``, or the errors of ``Topic.produce``, after which the next step sends the same events again.
+    Before that, read what the topic has of this log. Raise ``not_a_service``, ``two_publishers`` if it has an event
+    that the log lacks, or the errors of ``Topic.produce``, after which the next step sends the same events again.
     """
+    read_back_once(runtime, topic)
+    return send_once(runtime, topic, includes, limit)
+
+
+def read_back_once(runtime: Runtime, topic: Topic) -> None:
+    """Look at the records of the service's own topic that it has not looked at yet; raise ``not_a_service``."""
+    with runtime.reading(ANONYMOUS) as context:
+        offset = require_relay(context).own_offset
+    while records := topic.read(offset, MAX_TAKEN_RECORDS):
+        with runtime.writing(ANONYMOUS) as context:
+            if read_back(context, records):
+                return
+        offset = records[-1][0] + 1
+
+
+def send_once(runtime: Runtime, topic: Topic, includes: Includes, limit: int = MAX_CLAIM_EVENTS) -> bool:
+    """Do what ``relay_once`` does, without a look at the topic."""
     with runtime.writing(ANONYMOUS) as context:
         claimed = relay.claim(context, includes(context), limit)
     topic.produce(relay.records_of(claimed))
@@ -61,18 +81,13 @@ def replicate_once(
         offset = stream_store.load(context.connection, origin).next_offset
     if not (records := topic.read(offset, limit)):
         return Counter()
+    return take(runtime, origin, records)
+
+
+def take(runtime: Runtime, origin: str, records: Sequence[tuple[int, TopicRecord]]) -> Counter[StreamVerdict]:
+    """Take records with their offsets in one transaction, as ``replicator.take`` does."""
     with runtime.writing(ANONYMOUS) as context:
-        verdicts = replicator.take(context, origin, records, SERVICES[runtime.service].subscriptions[origin])
+        verdicts = replicator.take(context, origin, records, stored_subscriptions(context, origin))
         if origin == IDENTITY:
             record_watermark(context)
         return verdicts
-
-
-def republish(context: Context, after: int) -> None:
-    """Let the relay send all own events after a position again; a position that the relay has not reached is ignored.
-
-    Raise ``not_a_service``.
-    """
-    if not context.connection.select_one("SELECT 1 FROM bus_relay"):
-        raise stream_store.not_a_service("it has no log id")
-    context.connection.execute("UPDATE bus_relay SET position = ? WHERE position > ?", after, after)

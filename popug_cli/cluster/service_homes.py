@@ -10,6 +10,7 @@ from popug_cli import bootstrap
 from popug_cli.bus import stream_store
 from popug_cli.bus.context import Context
 from popug_cli.bus.cursors import are_current
+from popug_cli.bus.service.history import set_first_subscriptions
 from popug_cli.identity import published_keys, token_copies
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.randomness import uuid7
@@ -54,6 +55,8 @@ def make_service(context: Context, service: str, log_ids: Mapping[str, str]) -> 
     parts = SERVICES[service]
     streams = {origin: log_ids[origin] for origin in parts.subscriptions}
     stream_store.create_service(context, service, log_ids[service], streams)
+    for origin, names in parts.subscriptions.items():
+        set_first_subscriptions(context, origin, names)
     stream_store.forget_consumers(context, set(bootstrap.CONSUMING_MODULES) - set(parts.consumers))
     if service != "identity":
         token_copies.reset(context)

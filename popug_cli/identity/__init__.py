@@ -1,9 +1,9 @@
 """Identity and access: users, roles, passwords, tokens and the keys that sign them.
 
-Consumes: nothing.
+Consumes: nothing. In the other services of a cluster, the consumer ``tokens`` consumes identity's own events.
 Publishes: ``user_registered``, ``user_role_changed``, ``user_email_changed``, ``user_deactivated``,
 ``user_reactivated`` (consumed by tasks, billing, analytics and mail), and for the audit ``password_changed``,
-``admin_recovered``, ``token_issued``, ``token_revoked``, ``key_rotated``.
+``admin_recovered``, ``token_issued``, ``token_revoked``, ``key_published``, ``key_rotated``.
 Invariants: a username is never reused; an address belongs to one user; from the first registration on there is an
 active admin; no event contains a secret (password, hash, private key, token), and an answer contains one only if it
 issues it; a token is valid while a key of the home signs it, it is neither expired nor revoked, and its owner is active
@@ -11,7 +11,8 @@ in the role that it names.
 
 ``commands`` and ``queries`` handle the messages. ``rules`` has the pure rules, ``users`` and ``token_store`` the stored
 users and tokens, ``keys`` the files of the signing keys, ``tokens`` the signatures. ``app/local_backend.py`` calls
-``authorization`` for each message and each part of one; a server verifies tokens through ``token_cache``.
+``policy`` for each message: it is ``authorization``, which checks the stored tokens, or ``service_authorization``,
+which checks ``token_copies`` in another service. A server verifies tokens through ``token_cache``.
 ``app/handlers.py`` finds the functions of ``prehash`` by name, and ``app/views/shell_completion.py`` calls
 ``shell_completion``.
 """

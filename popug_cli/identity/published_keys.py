@@ -53,11 +53,19 @@ def is_published(context: Context, kid: str) -> bool:
 
 def publish(context: Context) -> None:
     """Store the home's public keys, and publish each that no event has; raise ``key_invalid`` or ``insecure_file``."""
-    public_keys = [(key["kid"], key["x"]) for key in keys.public_keys(context.home)]
-    store(context, public_keys)
-    for kid, public_key in public_keys:
+    for kid, public_key in store_own(context):
         if not is_published(context, kid):
             context.events.publish(KeyPublished(kid=kid, public_key=public_key))
+
+
+def store_own(context: Context) -> list[tuple[str, str]]:
+    """Store the home's public keys in the database of ``context`` without an event; return them as in ``store``.
+
+    Raise ``key_invalid`` or ``insecure_file``.
+    """
+    own = [(key["kid"], key["x"]) for key in keys.public_keys(context.home)]
+    store(context, own)
+    return own
 
 
 def store(context: Context, public_keys: list[tuple[str, str]]) -> None:

@@ -362,18 +362,6 @@ class EntryCorrected(Event, frozen=True, kw_only=True):
     reason: str
 
 
-@event("billing", 1, subject_field="user_id")
-class PayoutMadeV1(Event, frozen=True, kw_only=True):
-    """A user was paid for a day, with a line for each entry of the day, however many. Not written any more."""
-
-    user_id: Id
-    business_date: date
-    amount_cents: Cents
-    opening_balance_cents: int
-    lines: list[PayslipLine]
-    log_head: str
-
-
 @event("billing", 2, subject_field="user_id")
 class PayoutMade(Event, frozen=True, kw_only=True):
     """A user was paid for a day; ``log_head`` is the head of the log's hash chain after the day's entries.

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from popug_cli.messages.base import EVENTS, Event
-from popug_cli.messages.billing import PayoutMade, PayoutMadeV1
+from popug_cli.messages.billing import PayoutMade
+from popug_cli.messages.old_versions import PayoutMadeV1
 from popug_cli.messages.tasks import TaskCreated, TaskCreatedV1
 
 _JIRA_IN_TITLE = re.compile(r"\[([A-Z][A-Z0-9]*-[0-9]+)\]\s*(\S.*)", re.DOTALL)

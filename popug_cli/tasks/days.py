@@ -5,32 +5,12 @@ a later day, so billing can close a day when it has consumed the ``day_ended``, 
 """
 
 from datetime import date
-from typing import NamedTuple
 
 from popug_cli.bus.context import Context
-from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.stored_values import from_iso_date
 from popug_cli.messages.internal.business_date import BusinessDate, GetBusinessDate
 
 LAST_ENDED = "(SELECT max(business_date) FROM tasks_ended_days)"
-SELECT_ENDED = (
-    f"SELECT company.first_day, {LAST_ENDED}, ended.business_date, ended.event_id FROM tasks_company company"
-    " LEFT JOIN tasks_ended_days ended ON ended.business_date ="
-    " (SELECT min(business_date) FROM tasks_ended_days WHERE business_date >= :day)"
-)
-
-
-class EndOfDays(NamedTuple):
-    """The company's first day, the last ended day, and the first ended day at or after one that was asked for.
-
-    ``event_id`` is the ``day_ended`` of the latter. A day that was closed before tasks recorded the end of days has no
-    such event. All are None before tasks has processed the registration of a user.
-    """
-
-    first_day: date | None
-    last_ended: date | None
-    found: date | None
-    event_id: str | None
 
 
 def record_first_day(day: date, context: Context) -> None:
@@ -42,7 +22,8 @@ def record_first_day(day: date, context: Context) -> None:
 
 def last_ended(context: Context) -> date | None:
     """Return the last day that has ended, or None."""
-    return _date(context.connection.scalar(f"SELECT {LAST_ENDED}"))
+    stored = context.connection.scalar(f"SELECT {LAST_ENDED}")
+    return from_iso_date(stored) if stored else None
 
 
 def business_date(context: Context) -> date:
@@ -64,26 +45,3 @@ def get_business_date(message: GetBusinessDate, context: Context) -> BusinessDat
     if row is None:
         return BusinessDate(today, today)
     return BusinessDate(max(from_iso_date(row[0]), business_date_after(row[1], context)), today)
-
-
-def find_ended(day: date, context: Context) -> EndOfDays:
-    """Return which days have ended, with the first end at or after a day."""
-    row = context.connection.select_one(SELECT_ENDED, day=day.isoformat())
-    if row is None:
-        return EndOfDays(None, None, None, None)
-    first, last, found, event_id = row
-    return EndOfDays(_date(first), _date(last), _date(found), event_id)
-
-
-def record_end(day: date, event_id: str, context: Context) -> None:
-    """Store that all days up to a day have ended, with the id of its ``day_ended``."""
-    context.connection.execute(
-        "INSERT INTO tasks_ended_days (business_date, event_id, ended_at) VALUES (?, ?, ?)",
-        day.isoformat(),
-        event_id,
-        to_rfc3339(context.now),
-    )
-
-
-def _date(stored: str | None) -> date | None:
-    return from_iso_date(stored) if stored else None

@@ -27,6 +27,18 @@ SQLITE_ONLY = {
         "test_copied_files_are_restored_with_their_log": BACKUP,
         "test_restore_names_settings_and_keeps_those_of_mail": BACKUP,
     },
+    "test_newer_versions.py": dict.fromkeys(
+        (
+            "test_consumer_stops_and_counts_no_attempt",
+            "test_status_doctor_and_today_name_it",
+            "test_commands_that_need_it_answer_behind",
+            "test_tasks_answer_behind_if_their_own_event_is_newer",
+            "test_mail_is_not_sent_past_a_newer_payout",
+            "test_scheduler_closes_nothing_past_it",
+            "test_type_that_is_no_version_stops_nothing",
+        ),
+        ENVELOPE,
+    ),
     "test_start_up.py": {
         "test_everyday_command_imports_only_what_it_needs": IMPORTS,
         "test_quick_answers_load_only_what_is_named[number of a task]": IMPORTS,

@@ -139,6 +139,16 @@ BUGS = {
             ),
         ),
     ),
+    "dated-into-ended-day": Bug(
+        "what tasks does after a day has ended still counts for that day",
+        (
+            Change(
+                "tasks/days.py",
+                "    return today if last is None or last < today else context.calendar.next_day(last)\n",
+                "    return today\n",
+            ),
+        ),
+    ),
     "retry-out-of-order": Bug(
         "a retry goes on behind a failure instead of stopping there",
         (

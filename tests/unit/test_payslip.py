@@ -19,7 +19,8 @@ from popug_cli.mail.mime import RenderedMail
 from popug_cli.mail.payslip import decode_payout, message_of, text_of
 from popug_cli.mail.rules import message_id_of
 from popug_cli.mail.setting_checks import check_sender
-from popug_cli.messages.billing import EntryKind, PayoutMade, PayoutMadeV1, PayslipLine, TaskRef
+from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine, TaskRef
+from popug_cli.messages.old_versions import PayoutMadeV1
 from popug_cli.messages.upcasters import upcast
 
 BERLIN = Calendar("Europe/Berlin")

@@ -54,7 +54,7 @@ def _to_server(backend: "LocalBackend", url: str, principal: Principal) -> Datab
             copying.from_file(context.connection, connection, context.progress)
             copy = replace(context, connection=connection, log=Log(connection))
             _check_logs_equal(context, copy, target.address)
-            published_keys.publish(copy)
+            published_keys.store_own(copy)  # the first process that opens the copy publishes them
         return _answer(context, target.address)
 
 

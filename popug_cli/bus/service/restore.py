@@ -17,7 +17,7 @@ SELECT_OWN_ID = f"SELECT id FROM bus_log WHERE sequence = ? AND {IS_OWN}"
 
 
 class Received(NamedTuple):
-    """What a receiver has of the service's log: the position and the id of the last event that it accepted."""
+    """The position and the id of the last event of the service's log that a receiver has accepted."""
 
     last: int
     last_id: str

@@ -13,7 +13,8 @@ from popug_cli.bus.catch_up import catch_up
 from popug_cli.bus.publisher import MAX_EVENT_BYTES
 from popug_cli.kernel.errors import Conflict
 from popug_cli.mail.consumers import CONSUMER as MAIL
-from popug_cli.messages.billing import EntryKind, PayoutMade, PayoutMadeV1
+from popug_cli.messages.billing import EntryKind, PayoutMade
+from popug_cli.messages.old_versions import PayoutMadeV1
 from popug_cli.messages.principal import OPERATOR
 from tests.support.billing_company import BillingCompany, created
 

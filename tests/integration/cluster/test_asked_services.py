@@ -9,16 +9,22 @@ import pytest
 
 from popug_cli.app.asked_by_services import perform_for_service
 from popug_cli.app.hosting.served_company import ServedCompany
+from popug_cli.bus import stream_store
+from popug_cli.bus.service.restore import republish
 from popug_cli.identity import policy
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.base import Message
-from popug_cli.messages.identity import ListUsers, RotateKey, SetRole
+from popug_cli.messages.identity import ListUsers, LogOut, RotateKey, SetPassword, SetRole
 from popug_cli.messages.internal.mail import SendDue
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
 from popug_cli.messages.tasks import ListTasks
 from tests.integration.cluster.token_services import ABOVE_WORKER, WORK, TokenServices
+from tests.support.company import PASSWORD
 from tests.support.identity_company import People
+from tests.support.postgres.server import PostgresServer
+
+LOG = "0198f3c2-0000-7000-8000-00000000000b"
 
 
 @pytest.fixture
@@ -112,3 +118,37 @@ def test_server_of_a_service_verifies_with_the_copies(tasks: TokenServices) -> N
             served.perform(WORK, other)
     finally:
         served.close()
+
+
+def test_copies_are_kept_on_postgresql(tasks: TokenServices, postgres: PostgresServer) -> None:
+    """An empty database of the service receives all events of identity."""
+    from popug_cli.storage.postgres import schema
+    from popug_cli.storage.postgres.driver import PostgresDatabase
+
+    name = postgres.create_database()
+    schema.migrate(postgres.url(name))
+    database = PostgresDatabase(postgres.url(name))
+    ids = {row["origin"]: row["log_id"] for row in tasks.rows("SELECT origin, log_id FROM bus_streams")}
+    tasks.tasks.runtime = replace(tasks.tasks.runtime, database=database)
+    with tasks.tasks.runtime.writing(OPERATOR) as context:
+        stream_store.create_service(context, "tasks", LOG, ids)
+    with tasks.identity.backend.runtime.writing(OPERATOR) as context:
+        republish(context, 1)
+    session, machine = tasks.people.log_in().token, tasks.people.machine_token("mira", 3600)
+    tasks.people.backend.perform(LogOut(), session)
+    later = tasks.people.log_in().token
+    tasks.sync()
+    assert [tasks.refusal(token) for token in (session, later, machine)] == ["token_revoked", "", ""]
+    assert tasks.refusal(machine, ABOVE_WORKER) == ""
+    tasks.people.act("boss", SetPassword(username="kesha", password=PASSWORD))
+    tasks.people.act("boss", SetRole(username="mira", role="worker"))
+    tasks.sync()
+    assert [tasks.refusal(token) for token in (later, machine)] == ["token_revoked", "token_revoked"]
+    tasks.advance(hours=13)
+    assert tasks.refusal(tasks.people.machine_token("boss", 60), ABOVE_WORKER) == "behind"
+    tasks.sync()
+    for table in ("identity_revoked_tokens", "identity_token_owners WHERE void_below > 0"):
+        assert tasks.rows(f"SELECT 1 FROM {table}") == []
+    assert tasks.refusal(tasks.people.machine_token("boss", 60), ABOVE_WORKER) == ""
+    database.close()
+    postgres.drop_database(name)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from popug_cli.app import LocalBackend
 from popug_cli.bus.catch_up import catch_up
 from popug_cli.bus.records import TopicRecord
@@ -17,7 +19,7 @@ from popug_cli.messages.base import Message
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import ListTasks, ShuffleTasks
 from tests.support.company import SeededChance, SetClock
-from tests.support.identity_company import People
+from tests.support.identity_company import CHEAP, People
 
 WORK: Message[Any] = ListTasks()
 ABOVE_WORKER: Message[Any] = ShuffleTasks()
@@ -52,6 +54,10 @@ class TokenServices:
         self.identity = people
         self.identity.backend = LocalBackend(homes["identity"], clock=people.clock, randomness=people.chance)
         company.close()
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in CHEAP.items():
+                patch.setenv(name, value)
+            self.identity.backend.runtime  # noqa: B018 - it reads the settings once, when it is opened
         self.tasks = self.open_tasks(homes[service])
         self.topic = StampingTopic(self.broker_clock)
 

@@ -46,7 +46,7 @@ def test_key_that_replaces_a_damaged_one_is_published(people: People) -> None:
     assert [event["kid"] for event in published(people)] == [file.stem, keys.active_key_id(people.backend.home)]
 
 
-def test_keys_of_an_older_popug_are_published_with_the_next_token(people: People) -> None:
+def test_keys_of_an_older_popug_are_published_with_a_token(people: People) -> None:
     """Its log has no event for them, and its tokens have no position."""
     with pytest.MonkeyPatch.context() as older:
         older.setattr(published_keys, "publish", lambda context: None)

@@ -82,3 +82,8 @@ def create(service: BusFixture, name: str, log_id: str, streams: dict[str, str])
 def publish(service: BusFixture, change: Callable[[Context], object]) -> None:
     with service.runtime.writing(OPERATOR) as context:
         change(context)
+
+
+def log_ids_of(service: BusFixture) -> list[str]:
+    """Return the ids of the events of a log, in its order."""
+    return [str(row["id"]) for row in service.rows("SELECT id FROM bus_log ORDER BY sequence")]

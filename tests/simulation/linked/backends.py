@@ -12,7 +12,7 @@ from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CloseDay
-from popug_cli.messages.principal import Principal
+from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.storage.port import Connection, Database
 from tests.simulation import place
 from tests.simulation.chance import NamedChance
@@ -99,7 +99,7 @@ class ServiceBackend(LocalBackend):
     recorder: Recorder
     service: str = ""
     place: int = -1
-    actor: str = ""
+    actor: Principal = OPERATOR
     entry: str = ""
 
     @cached_property
@@ -135,7 +135,8 @@ class ServiceBackend(LocalBackend):
     def _consume(self, consumer: Consumer, events: Sequence[Any], context: Context) -> None:
         start = context.log.last_position()
         consumer.consume(events, context)
-        self.recorder.delivered(self, events, context, start)
+        if consumer.name == self.service:  # not that of tokens
+            self.recorder.delivered(self, events, context, start)
 
 
 @dataclass

@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from popug_cli.bus import stream_store
+from popug_cli.bus.records import EventRecord, parse_record
 from popug_cli.bus.replicator import name_of
+from popug_cli.bus.service.restore import Received, begin_new_life
 from popug_cli.kernel.randomness import uuid7
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import DayClosed
@@ -75,30 +76,48 @@ def restore(world: "LinkedWorld", operation: Operation) -> None:
     put_back(world, world.backup.directory, *SERVICES)
     world.trace = [*world.backup.trace]
     world.lives += 1
+    world.is_disaster = False
     log_ids = {name: uuid7(world.clock.instant, world.chance) for name in SERVICES}
+    received = {
+        name: {receiver: _received(world, receiver, name) for receiver in receivers_of(name)} for name in SERVICES
+    }
     for name in SERVICES:
-        lasts = [world.stream(receiver, name).last for receiver in receivers_of(name)]
-        ((own,),) = world.rows(name, "SELECT position FROM bus_relay")
         with world.services[name].runtime.writing(ANONYMOUS) as context:
-            stream_store.renew_log_ids(context, log_ids, min([*lasts, own]))
+            begin_new_life(context, log_ids, received[name])
         if operation.a % 2:
             world.topics[name] = MemoryTopic(world.clock)
     back_up(world, operation)
 
 
+def _received(world: "LinkedWorld", receiver: str, name: str) -> Received:
+    state = world.stream(receiver, name)
+    return Received(state.last, state.last_id)
+
+
 def fail_over(world: "LinkedWorld", operation: Operation) -> None:
-    """A service loses its last commits and goes on; what follows is noticed, then all are restored."""
+    """A service loses its last commits and goes on; what follows is noticed, then all are restored.
+
+    Most of the time it then publishes as many events as it has lost, and the topic loses those records.
+    """
     name = _victim(world, operation)
     copy_databases(world, world.root / "standby")
-    for turn in range(1 + operation.b % 3):
-        _go_on(world, name, operation, turn)
+    before = world.head(name)
+    for turn in range(1 + operation.b % 2):
+        _go_on(world, name, operation, turn, loses=operation.a % 5 == 0)
         _flow(world, name, operation, turn, [])
-    histories = [own_events(world, name)]
+    histories, lost_count = [own_events(world, name)], world.head(name) - before
     put_back(world, world.root / "standby", name)
+    if operation.a % 4:
+        for _ in range(lost_count):
+            _publish(world, name)
+        start = len(world.topics[name].records)
+        chaos.relay(world, name, reads_back=_reads_back(operation))
+        for offset in range(start, len(world.topics[name].records) - operation.a // 4 % 2):
+            world.topics[name].lose(offset)
     for turn in range(1 + operation.c % 4):
         _go_on(world, name, operation, turn + 3)
         _flow(world, name, operation, turn, histories)
-    _require_noticed(world, name)
+    _require_noticed(world, name, reads_back=_reads_back(operation))
     restore(world, operation)
 
 
@@ -117,26 +136,27 @@ def second_database(world: "LinkedWorld", operation: Operation) -> None:
         _flow(world, name, operation, turn, histories)
     world.services[name] = real
     copy.close()
-    _require_noticed(world, name)
+    _require_noticed(world, name, reads_back=_reads_back(operation))
     restore(world, operation)
 
 
 def _victim(world: "LinkedWorld", operation: Operation) -> str:
     """Return the service that the disaster befalls; no process is killed during it."""
     world.kill.where = ""
+    world.is_disaster = True
     if world.backup is None:
         back_up(world, operation)
     return ("identity", "tasks", "billing")[operation.a % 3]
 
 
-def _go_on(world: "LinkedWorld", name: str, operation: Operation, turn: int) -> None:
+def _go_on(world: "LinkedWorld", name: str, operation: Operation, turn: int, *, loses: bool = True) -> None:
     """Publish some events of a service and send them; the topic loses some."""
     for number in range(1 + (operation.b >> turn) % 3):
         _publish(world, name, is_subscribed=bool((operation.c >> number) % 2))
     before = len(world.topics[name].records)
-    chaos.relay(world, name)
+    chaos.relay(world, name, reads_back=_reads_back(operation))
     for offset in range(before, len(world.topics[name].records) - 1):
-        if (operation.a >> (offset + turn) % 20) % 4 == 0:
+        if loses and (operation.a >> (offset + turn) % 20) % 4 == 0:
             world.topics[name].lose(offset)
 
 
@@ -181,14 +201,27 @@ def _require_one_history(world: "LinkedWorld", receiver: str, name: str, histori
     require(bool(fits), "histories_are_not_mixed", f"{receiver} of {name}: {state}")
 
 
-def _require_noticed(world: "LinkedWorld", name: str) -> None:
-    """Send everything; then a receiver has a prefix of the publisher's log, or reports that the history changed."""
+def _reads_back(operation: Operation) -> bool:
+    """Return whether the relays of a disaster read their topic back; without that, the streams alone notice it."""
+    return operation.c % 2 == 0
+
+
+def _require_noticed(world: "LinkedWorld", name: str, *, reads_back: bool) -> None:
+    """Send everything; then a receiver has a prefix of the publisher's log, or reports that the history changed.
+
+    A relay that reads its topic back refuses to send if the topic has another history.
+    """
     for receiver in receivers_of(name):
         while world.head(name) <= world.stream(receiver, name).last:
             _publish(world, name)
     _publish(world, name)
+    has_stranger = _has_stranger(world, name)
+    is_sending = chaos.relay(world, name, reads_back=reads_back)
+    require(not (has_stranger and reads_back and is_sending), "strangers_are_noticed", name)
+    if not is_sending:
+        return
     chaos.republish(world, name, 0)
-    chaos.relay(world, name, 10**6)
+    chaos.relay(world, name, 10**6, reads_back=reads_back)
     for receiver in receivers_of(name):
         chaos.replicate(world, receiver, name, 10**6)
         state = world.stream(receiver, name)
@@ -196,6 +229,17 @@ def _require_noticed(world: "LinkedWorld", name: str) -> None:
             require(holds_prefix(world, receiver, name), "lost_history_is_noticed", f"{receiver} of {name}: {state}")
             last = world.rows(name, OWN)[-1]
             require((state.last, state.last_id) == last, "lost_history_is_noticed", f"{receiver} of {name}: {state}")
+
+
+def _has_stranger(world: "LinkedWorld", name: str) -> bool:
+    """Return whether the topic still has an event of the service's log id that its log lacks."""
+    own = own_events(world, name)
+    ((log_id,),) = world.rows(name, "SELECT log_id FROM bus_relay")
+    records = [parse_record(record) for record in world.topics[name].records if record is not None]
+    return any(
+        isinstance(record, EventRecord) and record.log_id == log_id and own.get(record.position) != record.id
+        for record in records
+    )
 
 
 def holds_prefix(world: "LinkedWorld", receiver: str, origin: str) -> bool:

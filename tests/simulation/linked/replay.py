@@ -11,7 +11,7 @@ from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.home import Home
-from popug_cli.messages.base import Message, Role
+from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CloseDay, CorrectEntry
 from popug_cli.messages.envelope import decode
 from popug_cli.messages.internal.tasks import EndDay
@@ -84,9 +84,8 @@ class Replay:
             names = names_of_entries(self.rows)
             entry_id = next((each for each, name in names.items() if name == step.entry), "none")
             message = CorrectEntry(entry_id=entry_id, reason=message.reason)
-        ((user_id, role),) = self.rows(f"SELECT user_id, role FROM identity_users WHERE username = '{step.actor}'")
         try:
-            backend.perform_as(Principal(step.actor, user_id, Role(role)), message)
+            backend.perform_as(step.actor, message)
         except Unavailable:
             assert isinstance(message, ShuffleTasks), message  # tasks' consumer carries it out later
 

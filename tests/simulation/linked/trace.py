@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from popug_cli.messages.base import Message
+from popug_cli.messages.principal import Principal
 
 
 class Performed(NamedTuple):
@@ -22,7 +23,7 @@ class Performed(NamedTuple):
     place: int
     service: str
     instant: datetime
-    actor: str
+    actor: Principal
     message: Message[Any]
     start: int = 0
     consumed: int = 0

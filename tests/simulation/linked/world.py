@@ -56,6 +56,7 @@ class LinkedWorld:
         self.commands = self.lives = 0
         self.done: Counter[str] = Counter()
         self.lossy: set[str] = set()
+        self.is_disaster = False
         self.interludes: list[Callable[[], None]] = []
         self.waits_of_close = 0
         self.backup: Any = None
@@ -156,7 +157,7 @@ class LinkedWorld:
         self._has_committed = False
         while True:
             backend = self.commanding = self.services[service]
-            backend.place, backend.actor, backend.entry = operation.place, actor.username, entry
+            backend.place, backend.actor, backend.entry = operation.place, actor, entry
             self.waits_of_close = 0
             try:
                 backend.perform_as(actor, message)
@@ -168,7 +169,7 @@ class LinkedWorld:
                 require(not isinstance(refusal, IntegrityViolation | Unavailable), "refused_for_a_reason", refusal)
                 self.done[refusal.code] += 1
             if isinstance(message, SendMail):  # it has transactions of its own, past the backend
-                self.trace.append(Performed(operation.place, service, self.clock.instant, actor.username, message))
+                self.trace.append(Performed(operation.place, service, self.clock.instant, actor, message))
             return
 
     def until_done(self, work: Callable[[], Any]) -> Any:
