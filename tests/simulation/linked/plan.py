@@ -35,6 +35,10 @@ CHAOS = {
     "restart": 8,
     "catch_up": 30,
     "back_up": 20,
+    "poison": 8,
+    "heal": 10,
+    "upgrade_publisher": 3,
+    "upgrade_receivers": 1,
 }
 DISASTERS = {"restore": 4, "fail_over": 6, "second_database": 6}
 FACTORS = (0.3, 1.0, 1.0, 2.0)
