@@ -7,7 +7,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 
@@ -21,9 +21,11 @@ from popug_cli.kernel.clock import SystemClock
 from popug_cli.messages.billing import GetBalance
 from popug_cli.messages.services import SERVICES
 from popug_cli.messages.tasks import AddTask
+from popug_cli.server.thread_pools import READERS
 from tests.simulation.linked.topic import MemoryTopic
 from tests.support.running_server import Answer, RunningServer, create_home
 
+PATIENT_SECONDS = 30.0
 SHORT_WAITS = """
 from popug_cli.app import service_reads
 service_reads.WAIT_SECONDS, service_reads.INSIST_SECONDS = {}, 0.5
@@ -76,7 +78,7 @@ def impatient(tmp_path: Path) -> Iterator[ServedServices]:
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Iterator[ServedServices]:
-    services = ServedServices(tmp_path, wait_seconds=30)
+    services = ServedServices(tmp_path, wait_seconds=PATIENT_SECONDS)
     yield services
     services.close()
 
@@ -134,3 +136,32 @@ def test_client_carries_positions_between_services(patient: ServedServices) -> N
     assert warnings == []
     assert balance.balance_cents < 0
     assert set(tasks.positions.read()) == {"tasks", "billing"}
+
+
+def test_many_queries_that_wait_delay_no_other_query(patient: ServedServices) -> None:
+    position = patient.add_task().headers["popug-position"]
+    waiting = [Thread(target=patient.balance, args=(position,)) for _ in range(2 * READERS)]
+    for thread in waiting:
+        thread.start()
+    sleep(0.5)
+    began = monotonic()
+    assert patient.balance("").status == 200
+    assert monotonic() - began < PATIENT_SECONDS / 10
+    assert all(thread.is_alive() for thread in waiting)
+    patient.copy("tasks")
+    for thread in waiting:
+        thread.join()
+
+
+def test_shutdown_ends_the_wait(patient: ServedServices) -> None:
+    position = patient.add_task().headers["popug-position"]
+    answers: list[Answer] = []
+    waiting = Thread(target=lambda: answers.append(patient.balance(position)))
+    waiting.start()
+    sleep(0.5)
+    began = monotonic()
+    assert patient.billing.end() == 0
+    assert monotonic() - began < PATIENT_SECONDS / 3
+    waiting.join()
+    assert answers[0].status == 200
+    assert "(behind)" in answers[0].headers["popug-warnings"]
