@@ -27,7 +27,7 @@ BEHIND = (
 
 
 class StillBehindError(Exception):
-    """A service does not cover yet what the caller has seen; nothing was done, and the caller sends the message again."""
+    """A service does not cover yet what the caller has seen; nothing was done, and the caller tries again."""
 
 
 class State(NamedTuple):
