@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from popug_cli.app.replica_reads import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, WAIT_SECONDS
 from popug_cli.bus.context import Context, digits_of
+from popug_cli.bus.cursors import require_known_versions
 from popug_cli.bus.service.coverage import MissingEvent, ReceivedLog, missing_events, received_logs, uncovered
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.positions import Position, Positions
@@ -96,9 +97,11 @@ class ServiceReads:
                     self._waited_seconds += monotonic() - began
                     stack.enter_context(attempt.pop_all())
                     return Look(context, logs, lacking)
+                if insists:
+                    require_known_versions(context, self._backend.consumers)
             if context.position > consumed_up_to:
                 consumed_up_to = context.position
-                self._backend.catch_up(refuse_behind=insists)
+                self._backend.catch_up()
             else:
                 self._backend.while_waiting()
                 sleep(pause)
