@@ -26,6 +26,10 @@ BEHIND = (
 )
 
 
+class StillBehindError(Exception):
+    """A service does not cover yet what the caller has seen; nothing was done, and the caller tries again."""
+
+
 class State(NamedTuple):
     """How far a database is: its last log position, and the number of its last write transaction."""
 
@@ -40,13 +44,17 @@ class State(NamedTuple):
 class Reads:
     """The snapshots that answer the queries of one backend, and the positions that its last answer shows.
 
-    ``positions`` are those that the caller has seen. Without ``allows_replica``, queries read from the primary.
+    ``positions`` are those that the caller has seen. Without ``allows_replica``, queries read from the primary. With
+    ``hands_off``, a message that has to wait for other services raises ``StillBehindError`` instead, unless it insists
+    or has changed something; ``waited_seconds`` is the time for which the caller has waited for that.
     """
 
     def __init__(self, positions: KnownPositions) -> None:
         self.positions = positions
         self.shown: Positions = {}
         self.allows_replica = True
+        self.hands_off = False
+        self.waited_seconds = 0.0
         self._service: ServiceReads | None = None
 
     def begin(self) -> None:
@@ -88,6 +96,7 @@ class Reads:
 
         For a service, they are read; its position is that of its own last event, which other services receive.
         """
+        self.hands_off = False
         newest = State(runtime.newest.position, runtime.newest.change_number)
         if runtime.service:
             with runtime.reading(ANONYMOUS) as context:

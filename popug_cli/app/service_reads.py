@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from popug_cli.app.replica_reads import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, WAIT_SECONDS
+from popug_cli.app.replica_reads import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, WAIT_SECONDS, StillBehindError
 from popug_cli.bus.context import Context, digits_of
 from popug_cli.bus.cursors import require_known_versions
 from popug_cli.bus.service.coverage import MissingEvent, ReceivedLog, missing_events, received_logs, uncovered
@@ -46,7 +46,7 @@ class ServiceReads:
     def __init__(self, backend: "LocalBackend") -> None:
         self._backend = backend
         self._service = backend.runtime.service
-        self._waited_seconds = 0.0
+        self._waited_seconds = backend.reads.waited_seconds
         self._warned: set[str] = set()
 
     def enter_covering(self, enter_snapshot: EnterSnapshot, seen: Positions, stack: ExitStack) -> Context:
@@ -91,17 +91,19 @@ class ServiceReads:
         while True:
             with ExitStack() as attempt:
                 context = enter_snapshot(attempt)
+                if insists:
+                    require_known_versions(context, self._backend.consumers)
                 logs = received_logs(context, self._service, self._backend.consumers)
                 lacking = lacks(logs)
                 if not lacking or monotonic() >= deadline:
                     self._waited_seconds += monotonic() - began
                     stack.enter_context(attempt.pop_all())
                     return Look(context, logs, lacking)
-                if insists:
-                    require_known_versions(context, self._backend.consumers)
             if context.position > consumed_up_to:
                 consumed_up_to = context.position
                 self._backend.catch_up()
+            elif self._backend.reads.hands_off and not insists:
+                raise StillBehindError
             else:
                 self._backend.while_waiting()
                 sleep(pause)

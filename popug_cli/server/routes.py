@@ -1,13 +1,17 @@
 """The routes: one per message, created from its declaration, and the routes about the server."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
+from math import inf
+from time import monotonic
 from typing import Any
 
 import msgspec
 
 from popug_cli.app.hosting.served_company import ServedCompany
+from popug_cli.app.replica_reads import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, StillBehindError
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, PopugError
 from popug_cli.messages.base import Access, Declaration
 from popug_cli.messages.identity import LogIn
@@ -43,7 +47,7 @@ def build(
     """Build the application. `report_error` is called for internal errors and integrity violations."""
     return Application(
         [
-            *(_message_route(declaration, company, pools) for declaration in public_messages()),
+            *(_message_route(declaration, company, pools, shutdown_requested) for declaration in public_messages()),
             *meta_routes.routes(company, pools, shutdown_requested, server_identity),
         ],
         convert_error=partial(_http_error_of, report_error=report_error),
@@ -77,24 +81,49 @@ def _login_route(declaration: Declaration, company: ServedCompany, pools: Thread
     return Route(path_of(declaration), log_in, methods=("POST",))
 
 
-def _message_route(declaration: Declaration, company: ServedCompany, pools: ThreadPools) -> Route:
+def _message_route(
+    declaration: Declaration, company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event
+) -> Route:
     if declaration.message is LogIn:
         return _login_route(declaration, company, pools)
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(declaration.message)
 
     async def perform(request: WebRequest) -> Response:
         token, key, seen = request.bearer, idempotency_key(request), seen_positions(request)
+        messages: list[Any] = []
 
-        def perform_message() -> Response:
-            message = decode_message(decoder, request)
+        def perform_message(waited_seconds: float) -> Response:
+            message = messages[0] if messages else decode_message(decoder, request)
+            messages[:] = [message]
             try:
-                return encode_answer(company.perform(message, token, key=key, seen=seen), declaration)
+                result = company.perform(message, token, key=key, seen=seen, waited_seconds=waited_seconds)
+                return encode_answer(result, declaration)
             except OverflowError:
                 raise invalid_message("a number in it is too large") from None
 
-        return await pools.run(declaration, perform_message)
+        def try_once(waited_seconds: float) -> Awaitable[Response]:
+            return pools.run(declaration, partial(perform_message, waited_seconds))
+
+        return await _until_covered(try_once, shutdown_requested)
 
     return Route(path_of(declaration), perform, methods=("POST",))
+
+
+async def _until_covered(
+    try_once: Callable[[float], Awaitable[Response]], shutdown_requested: asyncio.Event
+) -> Response:
+    """Try again until a service covers what the caller has seen, or has waited long enough; hold no thread in between.
+
+    ``try_once`` receives the seconds since the first attempt. The attempt after a request to shut down is the last one.
+    """
+    began, pause = monotonic(), FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return await try_once(inf if shutdown_requested.is_set() else monotonic() - began)
+        except StillBehindError:
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(shutdown_requested.wait(), pause)
 
 
 def _http_error_of(error: Exception, report_error: ReportError) -> HttpError:

@@ -71,17 +71,26 @@ class ServedCompany:
         return self._runtime.calendar.time_zone
 
     def perform(
-        self, message: Message[Any], token: str | None, *, key: str | None = None, seen: Positions = NO_POSITIONS
+        self,
+        message: Message[Any],
+        token: str | None,
+        *,
+        key: str | None = None,
+        seen: Positions = NO_POSITIONS,
+        waited_seconds: float | None = None,
     ) -> PerformResult:
         """Perform a message on behalf of the token's owner; raise a ``PopugError`` for any failure.
 
         A query shows all up to the positions that the caller has ``seen``, or warns. A command with an idempotency key
-        takes effect once, however often it is sent within 24 hours.
+        takes effect once, however often it is sent within 24 hours. With ``waited_seconds``, the time since the message
+        was first sent, raise ``StillBehindError`` instead of a wait for other services.
         """
         warnings: list[str] = []
         is_command = not isinstance(message, Query)
         backend = self.open_backend(warnings.append, is_command=is_command)
         backend.reads.positions = KnownPositions(seen)
+        if waited_seconds is not None:
+            backend.reads.hands_off, backend.reads.waited_seconds = True, waited_seconds
         if isinstance(message, Query):
             return PerformResult(backend.perform(message, token), warnings, positions=backend.reads.shown)
         principal = backend.authorize(message, token)

@@ -7,7 +7,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 
@@ -21,9 +21,11 @@ from popug_cli.kernel.clock import SystemClock
 from popug_cli.messages.billing import GetBalance
 from popug_cli.messages.services import SERVICES
 from popug_cli.messages.tasks import AddTask
+from popug_cli.server.thread_pools import READERS
 from tests.simulation.linked.topic import MemoryTopic
 from tests.support.running_server import Answer, RunningServer, create_home
 
+PATIENT_SECONDS = 30.0
 SHORT_WAITS = """
 from popug_cli.app import service_reads
 service_reads.WAIT_SECONDS, service_reads.INSIST_SECONDS = {}, 0.5
@@ -56,8 +58,8 @@ class ServedServices:
     def add_task(self) -> Answer:
         return self.tasks.post("tasks/add_task", {"title": "Feed the cage"}, self.tokens["kesha"])
 
-    def balance(self, position: str) -> Answer:
-        return self.billing.post("billing/get_balance", {}, self.tokens["kesha"], Popug_Position=position)
+    def balance(self, position: str, user: str = "kesha") -> Answer:
+        return self.billing.post("billing/get_balance", {}, self.tokens[user], Popug_Position=position)
 
     def close(self) -> None:
         for server in (self.tasks, self.billing):
@@ -76,7 +78,7 @@ def impatient(tmp_path: Path) -> Iterator[ServedServices]:
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Iterator[ServedServices]:
-    services = ServedServices(tmp_path, wait_seconds=30)
+    services = ServedServices(tmp_path, wait_seconds=PATIENT_SECONDS)
     yield services
     services.close()
 
@@ -92,7 +94,8 @@ def test_answer_names_the_position_of_its_service(impatient: ServedServices) -> 
 
 
 def test_server_that_is_behind_says_so(impatient: ServedServices) -> None:
-    position = impatient.add_task().headers["popug-position"]
+    added = impatient.add_task()
+    position = added.headers["popug-position"]
     behind = impatient.balance(position)
     assert behind.status == 200
     (warning,) = json.loads(behind.headers["popug-warnings"])
@@ -100,7 +103,7 @@ def test_server_that_is_behind_says_so(impatient: ServedServices) -> None:
     assert re.fullmatch(r"billing=\d+\.[0-9a-f]{8}", behind.headers["popug-position"])
     assert "popug-warnings" not in impatient.balance("").headers
     impatient.copy("tasks")
-    current = impatient.balance(position)
+    current = impatient.balance(position, added.document["assignee"])
     assert "popug-warnings" not in current.headers
     assert current.document["balance_cents"] < 0
 
@@ -114,9 +117,13 @@ def test_close_that_is_behind_has_status_503(impatient: ServedServices) -> None:
 
 
 def test_client_carries_positions_between_services(patient: ServedServices) -> None:
-    tasks, billing = (RemoteBackend(Address(path=str(server.socket))) for server in (patient.tasks, patient.billing))
+    warnings: list[str] = []
+    tasks, billing = (
+        RemoteBackend(Address(path=str(server.socket)), warn=warnings.append)
+        for server in (patient.tasks, patient.billing)
+    )
     billing.positions = tasks.positions
-    tasks.perform(AddTask(title="Feed the cage"), patient.tokens["kesha"])
+    task = tasks.perform(AddTask(title="Feed the cage"), patient.tokens["kesha"])
 
     def copy_later() -> None:
         sleep(0.1)
@@ -124,6 +131,37 @@ def test_client_carries_positions_between_services(patient: ServedServices) -> N
 
     copying = Thread(target=copy_later)
     copying.start()
-    assert billing.perform(GetBalance(), patient.tokens["kesha"]).balance_cents < 0
+    balance = billing.perform(GetBalance(), patient.tokens[task.assignee])
     copying.join()
+    assert warnings == []
+    assert balance.balance_cents < 0
     assert set(tasks.positions.read()) == {"tasks", "billing"}
+
+
+def test_many_queries_that_wait_delay_no_other_query(patient: ServedServices) -> None:
+    position = patient.add_task().headers["popug-position"]
+    waiting = [Thread(target=patient.balance, args=(position,)) for _ in range(2 * READERS)]
+    for thread in waiting:
+        thread.start()
+    sleep(0.5)
+    began = monotonic()
+    assert patient.balance("").status == 200
+    assert monotonic() - began < PATIENT_SECONDS / 10
+    assert all(thread.is_alive() for thread in waiting)
+    patient.copy("tasks")
+    for thread in waiting:
+        thread.join()
+
+
+def test_shutdown_ends_the_wait(patient: ServedServices) -> None:
+    position = patient.add_task().headers["popug-position"]
+    answers: list[Answer] = []
+    waiting = Thread(target=lambda: answers.append(patient.balance(position)))
+    waiting.start()
+    sleep(0.5)
+    began = monotonic()
+    assert patient.billing.end() == 0
+    assert monotonic() - began < PATIENT_SECONDS / 3
+    waiting.join()
+    assert answers[0].status == 200
+    assert "(behind)" in answers[0].headers["popug-warnings"]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -27,6 +27,7 @@ LONG_SECONDS = 30.0
 @pytest.fixture
 def linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LinkedCompany]:
     monkeypatch.setenv("POPUG_SESSION", str(tmp_path / "session.json"))
+    monkeypatch.setenv("POPUG_MAIL_SUMMARY", "true")
     linked = LinkedCompany(tmp_path)
     yield linked
     linked.close()
@@ -172,6 +173,30 @@ def test_close_and_mail_insist(linked: LinkedCompany) -> None:
     with pytest.raises(Unavailable) as refused:
         linked.act("boss", SendMail())
     assert (refused.value.code, refused.value.details["lacking"]) == ("behind", ["billing"])
+
+
+@pytest.mark.usefixtures("patient")
+def test_close_sends_its_mail_when_mail_covers_it(linked: LinkedCompany) -> None:
+    task = linked.act("boss", AddTask(title="Feed the cage"))
+    linked.act(task.assignee, CompleteTask(number=task.number))
+    linked.company.clock.advance(days=1)
+    is_over = Event()
+
+    def copy_all() -> None:
+        while not is_over.wait(0.02):
+            for origin in ("identity", "tasks", "billing"):
+                linked.copy(origin)
+
+    copying = Thread(target=copy_all)
+    copying.start()
+    try:
+        report = linked.act("boss", CloseDay(yesterday=True))
+    finally:
+        is_over.set()
+        copying.join()
+    assert [day.paid_count for day in report.days] == [1]
+    assert (report.mail.sent, report.mail.queued) == (2, 0), "a payslip and the summary of the day for the boss"
+    assert linked.warnings == []
 
 
 @pytest.mark.usefixtures("impatient")

@@ -16,7 +16,8 @@ from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.storage.port import Connection, Database
 from tests.simulation import place
 from tests.simulation.chance import NamedChance
-from tests.simulation.injected_faults import Crash
+from tests.simulation.injected_faults import PLANNED, Crash, Disturbed
+from tests.simulation.linked import versions
 from tests.simulation.linked.trace import Consumed, Performed
 
 
@@ -24,6 +25,11 @@ class Recorder(Protocol):
     """The world as a service sees it."""
 
     chance: NamedChance
+    publishes_newer: bool
+
+    def refuses(self, service: str, event: Any) -> bool:
+        """Return whether a consumer must fail on an event."""
+        ...
 
     def begun(self, service: str) -> None:
         """A write transaction begins."""
@@ -114,7 +120,7 @@ class ServiceBackend(LocalBackend):
     def consumers(self) -> tuple[Consumer, ...]:
         """Return the service's consumers, which report what they are given."""
         real = bootstrap.consumers(self.runtime.service)
-        return tuple(replace(each, consume=partial(self._consume, each)) for each in real)
+        return tuple(versions.upgraded(replace(each, consume=partial(self._consume, each))) for each in real)
 
     def write(self, message: Message[Any], principal: Principal, handle: Callable[[Context], Any]) -> Any:
         """Let the ids that a command makes depend on the command, and report it."""
@@ -124,7 +130,8 @@ class ServiceBackend(LocalBackend):
             if isinstance(message, CloseDay):  # each day is a transaction of its own
                 result = handle(context)
             else:
-                with self.recorder.chance.purpose("command", self.place):
+                newer = self.service == "identity" and self.recorder.publishes_newer
+                with self.recorder.chance.purpose("command", self.place), versions.published(newer=newer):
                     result = handle(context)
             if context.events.last_position >= 0:
                 self.recorder.handled(self, message, context, start)
@@ -133,6 +140,8 @@ class ServiceBackend(LocalBackend):
         return super().write(message, principal, own_work)
 
     def _consume(self, consumer: Consumer, events: Sequence[Any], context: Context) -> None:
+        if any(self.recorder.refuses(consumer.name, event) for event in events):
+            raise Disturbed(PLANNED)
         start = context.log.last_position()
         consumer.consume(events, context)
         if consumer.name == self.service:  # not that of tokens

@@ -132,4 +132,30 @@ LINKED_BUGS = {
             ),
         ),
     ),
+    "exact-version": Bug(
+        "only events of the versions that the receiver knows are stored",
+        (
+            Change(
+                "bus/replicator.py",
+                "            and name_of(record.type) in subscriptions\n",
+                "            and name_of(record.type) in subscriptions and record.type in EVENTS\n",
+            ),
+            Change(
+                "bus/replicator.py",
+                "from popug_cli.kernel.log import LOG\n",
+                "from popug_cli.kernel.log import LOG\nfrom popug_cli.messages.base import EVENTS\n",
+            ),
+        ),
+    ),
+    "own-by-source": Bug(
+        "the relay sends the events of its module, and not those of the bus that concern its consumers",
+        (
+            Change(
+                "bus/relay.py",
+                "WHERE received.sequence = bus_log.sequence)",
+                "WHERE received.sequence = bus_log.sequence)"
+                " AND json_extract(envelope, '$.source') = (SELECT '/popug/' || service FROM bus_relay)",
+            ),
+        ),
+    ),
 }

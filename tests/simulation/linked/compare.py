@@ -49,7 +49,7 @@ def names_of_entries(rows: Rows) -> dict[str, str]:
 
 
 def published(envelopes: Iterable[str], entries: dict[str, str]) -> list[tuple[Any, ...]]:
-    """Return type, subject and data of events, sorted; ``entries`` are the names of the ledger's entries."""
+    """Return name, subject and data of events, sorted; ``entries`` are the names of the ledger's entries."""
     found = []
     for envelope in envelopes:
         event = json.loads(envelope)
@@ -60,7 +60,8 @@ def published(envelopes: Iterable[str], entries: dict[str, str]) -> list[tuple[A
         if "lines" in data:
             data["lines"] = sorted(data["lines"], key=repr)
         data["business date"] = event.get("businessdate")
-        found.append((event["type"], subject if "mail" not in event["type"] else "", json.dumps(data, sort_keys=True)))
+        name = event["type"].rpartition(".v")[0]
+        found.append((name, "" if name.startswith("popug.mail.") else subject, json.dumps(data, sort_keys=True)))
     return sorted(found)
 
 

@@ -111,7 +111,13 @@ class Replay:
         with self.backend.runtime.database.connection(writes=False) as connection:
             return connection.select(statement)
 
-    # No kill, and nothing to remember.
+    # No kill, no fault, and nothing to remember.
+
+    publishes_newer = False
+
+    def refuses(self, service: str, event: Any) -> bool:
+        """Return False."""
+        return False
 
     def begun(self, service: str) -> None:
         """Do nothing."""

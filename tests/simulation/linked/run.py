@@ -10,8 +10,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from popug_cli.app import LocalBackend
+from popug_cli.bus.records import EventRecord, parse_record
 from popug_cli.bus.relay import IS_OWN
+from popug_cli.bus.replicator import name_of
 from popug_cli.bus.service.coverage import COVERAGE, covered_positions
+from popug_cli.bus.stream_store import origin_of
+from popug_cli.cluster import links
 from popug_cli.cluster.service_homes import create_service_homes
 from popug_cli.identity.token_copies import COPIED_TABLES
 from popug_cli.kernel.home import Home
@@ -19,11 +23,12 @@ from popug_cli.messages.services import SERVICES
 from tests.simulation import place
 from tests.simulation.chance import NamedChance
 from tests.simulation.compare import State
-from tests.simulation.linked import disasters
+from tests.simulation.linked import chaos, disasters, versions
 from tests.simulation.linked.chaos import STREAMS
 from tests.simulation.linked.compare import module_tables, names_of_entries, published, require_equal
 from tests.simulation.linked.replay import Replay
 from tests.simulation.linked.steps import STEPS
+from tests.simulation.linked.topic import MemoryTopic
 from tests.simulation.linked.trace import replay_order
 from tests.simulation.linked.world import BEGINNING, LinkedWorld
 from tests.simulation.plan import Operation, Plan
@@ -33,6 +38,10 @@ from tests.support.company import InProcess, SetClock
 
 EXAMINED_EVERY = 100
 COVERAGE_EXAMINED_EVERY = 20
+SELECT_RECEIVED = (
+    "SELECT origin_position, type FROM bus_received JOIN bus_log USING (sequence) WHERE origin = ? AND sequence >"
+    " coalesce((SELECT position FROM bus_cursors WHERE consumer = ?), 0) ORDER BY sequence"
+)
 SELECT_CAUSED = f"""
     SELECT sequence, json_extract(envelope, '$.causationid') FROM bus_log WHERE sequence > ? AND {IS_OWN}
 """
@@ -92,6 +101,7 @@ def run(plan: Plan, shop: Path) -> Verdict:
     except Exception as error:
         verdict.name, verdict.detail = type(error).__name__, repr(error)
     finally:
+        versions.forget_newer()
         world.shut()
         shutil.rmtree(world.root)
     verdict.commands, verdict.events = world.commands, len(world.trace)
@@ -111,9 +121,26 @@ def _live(world: LinkedWorld, plan: Plan, verdict: Verdict) -> None:
     verdict.at = -1
     world.kill.where = ""
     world.settle_all()
+    world.heal()
+    world.settle_all()
     world.clock.advance(hours=1)  # longer than the lease of a mail that a killed process was sending
     STEPS["send_mail"](world, Operation(len(plan.operations), "send_mail", 0, 0, 0))
     examine(world)
+    examine_topics(world)
+
+
+def examine_topics(world: LinkedWorld) -> None:
+    """Check that the relay of each service sends all events whose origin is that service, and no others."""
+    for name, backend in world.services.items():
+        chaos.republish(world, name, world.begun_with)
+        topic = MemoryTopic(world.clock)
+        links.send_once(backend.runtime, topic, chaos.includes(world, name))
+        sent = [record.id for each in topic.records if each and isinstance(record := parse_record(each), EventRecord)]
+        rows = world.rows(
+            name, "SELECT id, envelope FROM bus_log WHERE sequence > ? ORDER BY sequence", world.begun_with
+        )
+        own = [event_id for event_id, envelope in rows if origin_of(envelope) == name]
+        require(sent == own, "own_events_are_sent", f"{name}: {len(sent)} of {len(own)}")
 
 
 def examine(world: LinkedWorld) -> None:
@@ -130,6 +157,9 @@ def examine_coverage(world: LinkedWorld) -> None:
     for service, origins in COVERAGE.items():
         logs = world.received(service)
         covered = covered_positions(service, logs)
+        for origin, position in covered.items():
+            pending = _first_pending(world, service, origin)
+            require(pending is None or position < pending, "covered_is_consumed", f"{service} of {origin}: {position}")
         for origin, via in origins.items():
             if via is None or origin not in covered or via not in logs:
                 continue
@@ -138,6 +168,16 @@ def examine_coverage(world: LinkedWorld) -> None:
                 is_covered = causes.get(cause, covered[origin] + 1) <= covered[origin]
                 detail = f"{service} covers {origin} {covered[origin]}, and lacks {via} {position}"
                 require(not is_covered or position <= logs[via].consumed, "covered_effects_are_there", detail)
+
+
+def _first_pending(world: LinkedWorld, service: str, origin: str) -> int | None:
+    """Return the position of the first received event, in any version, that a consumer has not consumed."""
+    first = []
+    for consumer in world.services[service].consumers:
+        rows = world.rows(service, SELECT_RECEIVED, origin, consumer.name)
+        names = {name_of(type_) for type_ in consumer.types}
+        first += [position for position, type_ in rows if name_of(type_) in names][:1]
+    return min(first, default=None)
 
 
 def _end_state(world: LinkedWorld) -> State:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MAX_PEOPLE = 16
 INTERLUDES = 10**7
-FOUNDERS = 5  # an admin, a manager, an accountant and two workers, who stay as they are
 
 
 # Commands.
@@ -69,25 +68,25 @@ def hire(world: "LinkedWorld", operation: Operation) -> None:
         role = (Role.WORKER, Role.WORKER, Role.ACCOUNTANT, Role.MANAGER, Role.ADMIN)[operation.a % 5]
         name = f"p{operation.place}x{world.lives}"
         message = AddUser(username=name, email=f"{name}@example.com", role=role)
-        world.perform("identity", operation, world.people()[0], message)
+        world.perform("identity", operation, world.admin(), message)
 
 
 def set_role(world: "LinkedWorld", operation: Operation) -> None:
     """A user gets another role."""
-    others = world.people(active=False)[FOUNDERS:]
+    others = world.changeable()
     if others:
         person = others[operation.a % len(others)]
         message = SetRole(username=person.username, role=list(Role)[operation.b % 4])
-        world.perform("identity", operation, world.people()[0], message)
+        world.perform("identity", operation, world.admin(), message)
 
 
 def flip_active(world: "LinkedWorld", operation: Operation) -> None:
     """A user is deactivated or reactivated."""
-    others = world.people(active=False)[FOUNDERS:]
+    others = world.changeable()
     if others:
         person = others[operation.a % len(others)]
         message = DeactivateUser if person in world.people() else ActivateUser
-        world.perform("identity", operation, world.people()[0], message(username=person.username))
+        world.perform("identity", operation, world.admin(), message(username=person.username))
 
 
 def set_email(world: "LinkedWorld", operation: Operation) -> None:
@@ -95,7 +94,7 @@ def set_email(world: "LinkedWorld", operation: Operation) -> None:
     everyone = world.people(active=False)
     person = everyone[operation.a % len(everyone)]
     message = SetEmail(username=person.username, email=f"{person.username}.{operation.b % 5}@example.com")
-    world.perform("identity", operation, world.people()[0], message)
+    world.perform("identity", operation, world.admin(), message)
 
 
 def correct(world: "LinkedWorld", operation: Operation) -> None:
@@ -247,12 +246,34 @@ def catch_up(world: "LinkedWorld", operation: Operation) -> None:
     world.until_done(lambda: world.services[name].catch_up(include_not_due=operation.b % 2 == 0))
 
 
+def poison(world: "LinkedWorld", operation: Operation) -> None:
+    """Analytics fails on the events of a user."""
+    people = world.people(active=False)
+    world.poisoned.add(people[operation.a % len(people)].user_id)
+
+
+def heal(world: "LinkedWorld", operation: Operation) -> None:
+    """Analytics succeeds again, and an admin lets it retry what it has set aside."""
+    world.heal()
+
+
+def upgrade_publisher(world: "LinkedWorld", operation: Operation) -> None:
+    """Identity runs a newer program, which publishes a newer version of an event."""
+    world.publishes_newer = True
+
+
+def upgrade_receivers(world: "LinkedWorld", operation: Operation) -> None:
+    """The other services run the newer program as well."""
+    world.upgrade_receivers()
+
+
 STEPS: dict[str, Callable[["LinkedWorld", Operation], None]] = {
     step.__name__: step
     for step in (
         add, complete_own, complete_any, shuffle, import_tasks, hire, set_role, flip_active, set_email, correct,
         close, send_mail, clock_forward, relay, two_relays, relay_dies, relay_sleeps, wake, repeat,
         lose, mangle, republish, replicate, two_replicators, kill_soon, restart, catch_up,
+        poison, heal, upgrade_publisher, upgrade_receivers,
         disasters.back_up, disasters.restore, disasters.fail_over, disasters.second_database,
     )
 }  # fmt: skip

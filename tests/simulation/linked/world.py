@@ -20,12 +20,13 @@ from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message, Role
 from popug_cli.messages.billing import CloseDay, CorrectEntry
+from popug_cli.messages.bus import RetryDeadLetters
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.principal import ANONYMOUS, Principal
 from popug_cli.messages.services import SERVICES
 from tests.simulation.chance import NamedChance
 from tests.simulation.injected_faults import Crash
-from tests.simulation.linked import chaos
+from tests.simulation.linked import chaos, versions
 from tests.simulation.linked.backends import Kill, ServiceBackend, Uncommitted
 from tests.simulation.linked.compare import names_of_entries
 from tests.simulation.linked.topic import MemoryTopic
@@ -37,6 +38,7 @@ from tests.support.company import SetClock
 close_between_services.POLL_SECONDS = asked_by_services.POLL_SECONDS = 0.0
 BEGINNING = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 MAX_WAITS = 60
+FOUNDERS = frozenset({"boss", "mia", "carl", "ann", "bob"})  # of all four roles
 REPUBLISHED_AFTER = 5
 
 
@@ -57,6 +59,8 @@ class LinkedWorld:
         self.done: Counter[str] = Counter()
         self.lossy: set[str] = set()
         self.is_disaster = False
+        self.poisoned: set[str] = set()
+        self.publishes_newer = self.knows_newer = False
         self.interludes: list[Callable[[], None]] = []
         self.waits_of_close = 0
         self.backup: Any = None
@@ -80,7 +84,8 @@ class LinkedWorld:
         return backend
 
     def _warned(self, sentence: str) -> None:
-        require("not processed yet" not in sentence, "no_fault_of_the_place", sentence)
+        is_behind = self.publishes_newer and not self.knows_newer
+        require(is_behind or "not processed yet" not in sentence, "no_fault_of_the_place", sentence)
 
     # The services' access to the world.
 
@@ -101,6 +106,10 @@ class LinkedWorld:
         self._has_committed = self._has_committed or done.is_command
         if self.kill.is_due("after the commit"):
             raise self.kill.happen()
+
+    def refuses(self, service: str, event: Any) -> bool:
+        """Return whether a consumer must fail on an event."""
+        return service == "analytics" and event.subject in self.poisoned
 
     def handled(self, backend: ServiceBackend, message: Message[Any], context: Context, start: int) -> None:
         """Note a command that changed something."""
@@ -256,7 +265,8 @@ class LinkedWorld:
         raise Violation("every_wait_ends", f"{service} covers {self.covered(service, origin)} of {position}: {state}")
 
     def settle(self, service: str) -> None:
-        """Wait until a service covers everything that exists now; what it hears of settles first."""
+        """Wait until a service covers everything that exists now; it runs the newest program."""
+        self.upgrade_receivers()
         for origin in ("identity", "tasks", "billing"):
             if origin in SERVICES[service].subscriptions:
                 self.wait(service, origin, self.head(origin))
@@ -274,6 +284,20 @@ class LinkedWorld:
     def _catch_up(self, service: str) -> None:
         self.services[service].catch_up(include_not_due=True)
 
+    # Versions.
+
+    def upgrade_receivers(self) -> None:
+        """Let all services run a program that knows the newer version of an event."""
+        if not self.knows_newer:
+            self.knows_newer = True
+            versions.learn_newer()
+            self.restart_killed()
+
+    def heal(self) -> None:
+        """Let consumers succeed again, and retry what they have set aside."""
+        self.poisoned.clear()
+        self.until_done(lambda: self.services["analytics"].perform_as(self.admin(), RetryDeadLetters()))
+
     # Users.
 
     def people(self, *, active: bool = True) -> list[Principal]:
@@ -283,6 +307,14 @@ class LinkedWorld:
             "identity", f"SELECT username, user_id, role FROM identity_users {where} ORDER BY registered_at, user_id"
         )
         return [Principal(username, user_id, Role(role)) for username, user_id, role in found]
+
+    def admin(self) -> Principal:
+        """Return the founder, who is never changed."""
+        return next(person for person in self.people() if person.username == "boss")
+
+    def changeable(self) -> list[Principal]:
+        """Return the users who may be changed: all but the founders."""
+        return [person for person in self.people(active=False) if person.username not in FOUNDERS]
 
     def with_role(self, *roles: Role) -> list[Principal]:
         """Return the active users of some roles."""
