@@ -9,8 +9,8 @@ import pytest
 
 from popug_cli.app.asked_by_services import perform_for_service
 from popug_cli.app.hosting.served_company import ServedCompany
-from popug_cli.bus import stream_store
 from popug_cli.bus.service.restore import republish
+from popug_cli.cluster.service_homes import make_service
 from popug_cli.identity import policy
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.base import Message
@@ -131,7 +131,7 @@ def test_copies_are_kept_on_postgresql(tasks: TokenServices, postgres: PostgresS
     ids = {row["origin"]: row["log_id"] for row in tasks.rows("SELECT origin, log_id FROM bus_streams")}
     tasks.tasks.runtime = replace(tasks.tasks.runtime, database=database)
     with tasks.tasks.runtime.writing(OPERATOR) as context:
-        stream_store.create_service(context, "tasks", LOG, ids)
+        make_service(context, "tasks", {**ids, "tasks": LOG})
     with tasks.identity.backend.runtime.writing(OPERATOR) as context:
         republish(context, 1)
     session, machine = tasks.people.log_in().token, tasks.people.machine_token("mira", 3600)

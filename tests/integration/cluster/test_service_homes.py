@@ -9,15 +9,18 @@ import pytest
 
 from popug_cli import bootstrap
 from popug_cli.app import LocalBackend
+from popug_cli.app.asked_by_services import perform_for_service
 from popug_cli.app.handlers import service_of
 from popug_cli.bus.replicator import name_of
 from popug_cli.cluster.service_homes import create_service_homes
-from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import DECLARATIONS, Message
-from popug_cli.messages.billing import GetBalance
+from popug_cli.messages.billing import CloseDay, GetBalance, GetIncome, ListTaskEntries
 from popug_cli.messages.bus import ListEvents
-from popug_cli.messages.internal.business_date import BusinessDate, GetBusinessDate
+from popug_cli.messages.company import ShowTask
+from popug_cli.messages.internal.business_date import GetBusinessDate
+from popug_cli.messages.internal.tasks import EndDay
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.services import SERVICES, receivers_of
 from popug_cli.messages.tasks import AddTask, ListTasks
@@ -66,7 +69,8 @@ def test_each_consumer_runs_in_one_service() -> None:
 
 def test_each_message_has_a_service_or_none() -> None:
     assert {service_of(declaration) for declaration in DECLARATIONS.values()} == {"", *SERVICES}
-    assert service_of(DECLARATIONS[GetBusinessDate]) == "billing"
+    assert service_of(DECLARATIONS[GetBusinessDate]) == "tasks"
+    assert service_of(DECLARATIONS[CloseDay]) == "billing"
     assert service_of(DECLARATIONS[ListEvents]) == ""
 
 
@@ -107,17 +111,43 @@ def test_service_refuses_messages_of_others(company: InProcess, services: dict[s
     assert services["mail"].perform_as(boss, ListEvents(limit=1)).events
 
 
-def test_composed_answer_asks_the_other_service(company: InProcess, homes: dict[str, Home]) -> None:
+def test_composed_answer_asks_the_other_service(
+    company: InProcess, homes: dict[str, Home], services: dict[str, LocalBackend]
+) -> None:
     asked: list[tuple[str, str, Message[Any]]] = []
 
-    def ask(service: str, principal: Principal, message: Message[Any]) -> BusinessDate:
+    def ask(service: str, principal: Principal, message: Message[Any]) -> Any:
         asked.append((service, principal.username, message))
-        date = company.clock.instant.date()
-        return BusinessDate(date, date)
+        return perform_for_service(services[service], principal, message)
 
     with closing(LocalBackend(homes["tasks"], clock=company.clock, ask_service=ask)) as tasks:
-        task = tasks.perform_as(company.people["ann"], AddTask(title="Clean the cage"))
-        with tasks.runtime.reading(OPERATOR) as context:
-            assert context.connection.select("SELECT task_id FROM billing_tasks WHERE number = 2") == []
-    assert asked == [("billing", "ann", GetBusinessDate())]
-    assert (task.number, task.fee_cents) == (2, None)
+        shown = tasks.perform_as(company.people["ann"], ShowTask(number=1))
+    assert asked == [("billing", "ann", ListTaskEntries(task_id=shown.task.task_id))]
+    assert shown == company.act("ann", ShowTask(number=1))
+    assert shown.entries
+
+
+def test_composed_answer_says_which_service_it_needs(company: InProcess, services: dict[str, LocalBackend]) -> None:
+    with pytest.raises(PopugError) as refused:
+        services["tasks"].perform_as(company.people["ann"], ShowTask(number=1))
+    assert (refused.value.code, refused.value.details) == ("other_service", {"service": "billing"})
+
+
+def test_command_of_tasks_asks_no_other_service(company: InProcess, services: dict[str, LocalBackend]) -> None:
+    task = services["tasks"].perform_as(company.people["ann"], AddTask(title="Clean the cage"))
+    assert (task.number, task.fee_cents, task.counts_for) == (2, None, None)
+
+
+def test_close_at_billing_ends_the_day_at_tasks(company: InProcess, homes: dict[str, Home]) -> None:
+    asked: list[Message[Any]] = []
+
+    def ask(service: str, principal: Principal, message: Message[Any]) -> Any:
+        asked.append(message)
+        raise Unavailable("unreachable", "Tasks does not answer.", hint="Try again.")
+
+    with closing(LocalBackend(homes["billing"], clock=company.clock, ask_service=ask)) as billing:
+        with pytest.raises(Unavailable, match="Tasks does not answer"):
+            billing.perform_as(company.people["boss"], CloseDay())
+        assert asked == [EndDay(day=company.clock.instant.date())]
+        (day,) = billing.perform_as(company.people["boss"], GetIncome()).days
+        assert not day.closed

@@ -13,7 +13,7 @@ COMMANDS = {
     "import_tasks": 8,
     "set_role": 16,
     "flip_active": 18,
-    "set_email": 10,
+    "set_email": 25,
     "correct": 40,
     "close": 24,
     "send_mail": 10,
@@ -37,7 +37,7 @@ CHAOS = {
     "back_up": 20,
     "poison": 8,
     "heal": 10,
-    "upgrade_publisher": 3,
+    "upgrade_publisher": 20,
     "upgrade_receivers": 1,
 }
 DISASTERS = {"restore": 4, "fail_over": 6, "second_database": 6}
