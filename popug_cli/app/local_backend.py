@@ -217,13 +217,11 @@ class LocalBackend:
         """Return a context manager for a query: a snapshot of a replica, if there is one, that is new enough."""
         return self.reads.querying(self, principal)
 
-    def catch_up(
-        self, *, include_not_due: bool = False, completely: bool = False, refuse_behind: bool = False
-    ) -> CatchUpResult:
+    def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:
         """Run the consumers and return the result; warn of failures, environment errors and unfinished work.
 
         The work ends after ``bus.catch_up_seconds`` unless ``completely`` is true. Between such periods, other threads
-        may begin commands. With ``refuse_behind``, raise ``behind`` if a consumer stopped at an unknown version.
+        may begin commands.
         """
         with CatchUpProgress(self.runtime.progress) as progress:
             run_consumers = partial(catch_up, self.runtime, self.consumers, progress=progress)
@@ -235,8 +233,6 @@ class LocalBackend:
             while completely and not result.complete and not result.errors:
                 sleep(YIELD_SECONDS)
                 result.add(self.rerun(lambda: self._coordinator.catch_up(run_consumers, force=True)))
-        if refuse_behind:
-            result.refuse_if_behind()
         for consumer, failures in result.failures.items():
             self._warn_of_failures(consumer, failures)
         for error in result.errors:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from popug_cli.app.replica_reads import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, WAIT_SECONDS, StillBehindError
 from popug_cli.bus.context import Context, digits_of
+from popug_cli.bus.cursors import require_known_versions
 from popug_cli.bus.service.coverage import MissingEvent, ReceivedLog, missing_events, received_logs, uncovered
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.positions import Position, Positions
@@ -90,6 +91,8 @@ class ServiceReads:
         while True:
             with ExitStack() as attempt:
                 context = enter_snapshot(attempt)
+                if insists:
+                    require_known_versions(context, self._backend.consumers)
                 logs = received_logs(context, self._service, self._backend.consumers)
                 lacking = lacks(logs)
                 if not lacking or monotonic() >= deadline:
@@ -98,7 +101,7 @@ class ServiceReads:
                     return Look(context, logs, lacking)
             if context.position > consumed_up_to:
                 consumed_up_to = context.position
-                self._backend.catch_up(refuse_behind=insists)
+                self._backend.catch_up()
             elif self._backend.reads.hands_off and not insists:
                 raise StillBehindError
             else:

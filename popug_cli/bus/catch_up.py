@@ -45,12 +45,6 @@ class CatchUpResult:
         self.errors += later.errors
         self.complete = later.complete
 
-    def refuse_if_behind(self) -> None:
-        """Raise the error ``behind`` of a consumer that stopped at an event which only a newer program knows."""
-        for error in self.errors:
-            if error.code == "behind":
-                raise error
-
 
 class CatchUpProgress:
     """The progress of the catch-ups in a block, in log positions; reported for at least ``MIN_REPORTED_POSITIONS``."""

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING
 
 from popug_cli.bus import inbox
 from popug_cli.bus.context import Context
-from popug_cli.bus.log import StoredEvent
+from popug_cli.bus.log import StoredEvent, decode_text
+from popug_cli.bus.parked_events import BLOCKING_STATES
 from popug_cli.kernel.errors import Unavailable
 
 if TYPE_CHECKING:
     from popug_cli.bus.consumers import Consumer
 
 MIN_SKIPPED_EVENTS = 100
+SELECT_PARKED_TYPES = (
+    "SELECT sequence, CAST(type AS BLOB) FROM bus_set_aside JOIN bus_log USING (sequence)"
+    f" WHERE consumer = ? AND state IN {BLOCKING_STATES} ORDER BY sequence"
+)
 VERSION = re.compile("[1-9][0-9]*")
 
 
@@ -58,14 +63,27 @@ def up_to_unknown_version(
 
 
 def unknown_versions(context: Context, consumers: Sequence["Consumer"]) -> Iterator[UnknownVersion]:
-    """Yield an error for each consumer that has an event of an unknown version after its cursor: the first of them."""
+    """Yield an error for each consumer that has an event of an unknown version to process: the first of them.
+
+    It is after the cursor, or a newer program has parked it.
+    """
     positions = cursor_positions(context)
     for consumer in consumers:
-        rows = context.log.unknown_versions_after(positions.get(consumer.name, 0), consumer.types, consumer.prefixes)
+        parked = context.connection.select(SELECT_PARKED_TYPES, consumer.name)
+        rows = [
+            *((sequence, decode_text(type_)) for sequence, type_ in parked),
+            *context.log.unknown_versions_after(positions.get(consumer.name, 0), consumer.types, consumer.prefixes),
+        ]
         for sequence, type_ in rows:
             if is_unknown_version(consumer, type_):
                 yield UnknownVersion(consumer.name, sequence, type_)
                 break
+
+
+def require_known_versions(context: Context, consumers: Sequence["Consumer"]) -> None:
+    """Raise ``UnknownVersion`` if a consumer has an event of an unknown version to process."""
+    for error in unknown_versions(context, consumers):
+        raise error
 
 
 def are_current(context: Context, consumers: Sequence["Consumer"]) -> bool:

@@ -43,6 +43,8 @@ def create_service_homes(company: "LocalBackend", directory: Path) -> dict[str, 
     for service, home in homes.items():
         with closing(company.for_home(home)) as backend, backend.runtime.writing(OPERATOR) as context:
             make_service(context, service, log_ids)
+        with closing(company.for_home(home)) as backend:  # no token is accepted before the void ones are known
+            backend.catch_up(completely=True)
     return homes
 
 
@@ -50,7 +52,7 @@ def make_service(context: Context, service: str, log_ids: Mapping[str, str]) -> 
     """Make a copy of a company's database that of a service; ``log_ids`` has the ids of all logs by service.
 
     Only its own consumers keep their cursors and the events that they have set aside. The consumer of tokens begins at
-    the start of the log.
+    the start of the log; the service may serve when it has caught up.
     """
     parts = SERVICES[service]
     streams = {origin: log_ids[origin] for origin in parts.subscriptions}

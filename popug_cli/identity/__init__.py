@@ -11,8 +11,8 @@ in the role that it names.
 
 ``commands`` and ``queries`` handle the messages. ``rules`` has the pure rules, ``users`` and ``token_store`` the stored
 users and tokens, ``keys`` the files of the signing keys, ``tokens`` the signatures. ``app/local_backend.py`` calls
-``policy`` for each message: it is ``authorization``, which checks the stored tokens, or ``service_authorization``,
-which checks ``token_copies`` in another service. A server verifies tokens through ``token_cache``.
+``policy`` for each message. It chooses ``authorization``, which checks the stored tokens, or in another service
+``service_authorization``, which checks ``token_copies``. A server verifies tokens through ``token_cache``.
 ``app/handlers.py`` finds the functions of ``prehash`` by name, and ``app/views/shell_completion.py`` calls
 ``shell_completion``.
 """

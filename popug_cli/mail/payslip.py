@@ -89,7 +89,7 @@ def _html(payout: PayoutMade, username: str, lines: list[PrintedLine]) -> str:
         day=payout.business_date.isoformat(),
         amount=format_cents(payout.amount_cents),
         opening=format_cents(payout.opening_balance_cents),
-        rest_sentence=_rest_sentence(payout),
+        rest=_rest(payout),
         head_sentence=HEAD_SENTENCE,
         log_head=escape_hidden(payout.log_head),
     )
@@ -113,8 +113,10 @@ def _text_lines(payout: PayoutMade, username: str, lines: list[PrintedLine]) -> 
         yield f"  {time:<{widths[0]}}  {what:<{widths[1]}}  {figure:>{widths[2]}}  {first}".rstrip()
         yield from (indent + continuation for continuation in more)
     yield ""
-    if rest := _rest_sentence(payout):
-        yield from _wrapped(rest, TEXT_COLUMNS)
+    if rest := _rest(payout):
+        sentence, command = rest
+        yield from _wrapped(sentence, TEXT_COLUMNS)
+        yield f"  {command}"
         yield ""
     yield from _wrapped(f"{HEAD_SENTENCE}:", TEXT_COLUMNS)
     yield escape_hidden(payout.log_head)
@@ -137,13 +139,13 @@ def _lines(payout: PayoutMade, calendar: Calendar) -> list[PrintedLine]:
     return lines
 
 
-def _rest_sentence(payout: PayoutMade) -> str:
-    """Return how to see the entries that the payslip does not show, or an empty text if it shows all."""
+def _rest(payout: PayoutMade) -> tuple[str, str] | None:
+    """Return a sentence on the entries that the payslip does not show and the command that shows all, or None."""
     if payout.line_count == len(payout.lines):
-        return ""
+        return None
     entries = counted(payout.line_count, "entry", "entries")
     command = f"popug statement --from {payout.business_date} --to {payout.business_date}"
-    return f"The day has {entries}; these are the first {len(payout.lines):,}. All of them: {command}"
+    return f"The day has {entries}; this payslip shows {len(payout.lines):,} of them. Show all with:", command
 
 
 def _line(line: PayslipLine, business_date: date, calendar: Calendar) -> PrintedLine:

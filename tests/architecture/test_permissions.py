@@ -12,7 +12,7 @@ import pytest
 from popug_cli import messages
 from popug_cli.app import handlers
 from popug_cli.bus.context import Context
-from popug_cli.identity import authorization
+from popug_cli.identity.policy import STORED_TOKENS, Policy, policy_of
 from popug_cli.kernel.errors import NotAllowed, NotAuthenticated
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Role, declarations
 from popug_cli.messages.identity import DeactivateUser, IssueToken, RevokeToken, Scope
@@ -110,9 +110,11 @@ def names_a_person(declaration: Declaration) -> bool:
     return "username" in declaration.message.__struct_fields__
 
 
-def is_admitted(principal: Principal, declaration: Declaration, message: Message[Any]) -> bool:
+def is_admitted(
+    principal: Principal, declaration: Declaration, message: Message[Any], policy: Policy = STORED_TOKENS
+) -> bool:
     try:
-        authorization.authorize(principal, declaration, message, NO_TRANSACTION)
+        policy.authorize(principal, declaration, message, NO_TRANSACTION)
     except NotAllowed:
         return False
     return True
@@ -155,6 +157,16 @@ def test_scoped_token_is_admitted_only_within_its_scope(declaration: Declaration
     admitted = {role for role in MAY[declaration.command_line] if is_admitted(
         holder(role, Scope.CLOSE_DAY), declaration, example(declaration, "kesha"))}  # fmt: skip
     assert admitted == (set(MAY[declaration.command_line]) if declaration.command_line in CLOSE_DAY_MAY else set())
+
+
+@every_guarded
+def test_every_service_admits_the_same_roles_and_scopes(declaration: Declaration) -> None:
+    for policy in map(policy_of, ("identity", "tasks", "billing", "analytics", "mail")):
+        for role in (W, A, M, D):
+            for scope in (None, Scope.CLOSE_DAY, "everything"):
+                for about in ("kesha", "gosha"):
+                    case = holder(role, scope), declaration, example(declaration, about)
+                    assert is_admitted(*case, policy) is is_admitted(*case)
 
 
 @every_guarded

@@ -99,13 +99,11 @@ class WatchedLocal(LocalBackend):
 
         return super().write(message, principal, own_work)
 
-    def catch_up(
-        self, *, include_not_due: bool = False, completely: bool = False, refuse_behind: bool = False
-    ) -> CatchUpResult:
+    def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:
         if self.world.cut_short:
             self.world.cut_short = False
             raise CutShort
-        return super().catch_up(include_not_due=include_not_due, completely=completely, refuse_behind=refuse_behind)
+        return super().catch_up(include_not_due=include_not_due, completely=completely)
 
 
 class World:

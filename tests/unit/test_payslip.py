@@ -153,8 +153,8 @@ def test_long_day_shows_first_lines_and_sum_of_rest() -> None:
         words = " ".join(text.split())
         assert "99,500 more" in words
         assert "$119,503" in words  # $120,000 paid, $3 brought forward, $500 in the lines
-        assert "The day has 100,000 entries; these are the first 500." in words
-        assert "popug statement --from 2026-03-02 --to 2026-03-02" in words
+        assert "The day has 100,000 entries; this payslip shows 500 of them." in words
+        assert "popug statement --from 2026-03-02 --to 2026-03-02" in text
         assert words.count("Feed the cage") == 500
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from popug_cli.app.asking import CompanySnapshot
 from popug_cli.app.workflows.close_day import check_next_day
 from popug_cli.bus.context import Context
+from popug_cli.bus.cursors import require_known_versions
 from popug_cli.bus.inbox import Consumption, consumption_of
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import PopugError
@@ -61,12 +62,17 @@ def close_ended_days(
 def _wait_until_consumed(
     backend: "LocalBackend", principal: Principal, event_id: str, pause: Callable[[float], None]
 ) -> None:
-    """Wait until billing has consumed an event or set it aside, at most ``MAX_WAIT_SECONDS``."""
+    """Wait until billing has consumed an event or set it aside, at most ``MAX_WAIT_SECONDS``.
+
+    Raise ``behind`` at once if billing stops at an event which only a newer program knows.
+    """
     deadline = monotonic() + MAX_WAIT_SECONDS
     while True:
         backend.catch_up(completely=True)
         with backend.runtime.reading(principal) as context:
             consumption = consumption_of(context, "billing", event_id)
+            if consumption is Consumption.PENDING:
+                require_known_versions(context, backend.consumers)
         if consumption is not Consumption.PENDING or monotonic() > deadline:
             return
         pause(POLL_SECONDS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from popug_cli.app.asking import CompanySnapshot, perform_part
 from popug_cli.bus.consumers import retry_in_transaction, rolled_back
 from popug_cli.bus.context import Context
-from popug_cli.bus.cursors import mark_published_done
+from popug_cli.bus.cursors import mark_published_done, require_known_versions
 from popug_cli.bus.dead_letters import event_id_of
 from popug_cli.bus.queries import list_parked_events
 from popug_cli.messages.billing import CloseDay, ClosedDay, CloseReport, MailCount, SetAside
@@ -35,7 +35,9 @@ def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) 
     Raise ``future_date``, ``before_first_day``, ``no_such_day``, ``needs_yes`` or ``changed_meanwhile``, and ``behind``
     if a consumer stops at an event which only a newer program knows. A dry run closes nothing.
     """
-    backend.catch_up(include_not_due=not message.dry_run, completely=True, refuse_behind=True)
+    with backend.runtime.reading(principal) as context:
+        require_known_versions(context, backend.consumers)
+    backend.catch_up(include_not_due=not message.dry_run, completely=True)
     get_date = GetCloseDate(
         day=message.day, yesterday=message.yesterday, dry_run=message.dry_run, confirmed=message.confirmed
     )

@@ -15,7 +15,7 @@ from popug_cli.audit.rebuild import (
 from popug_cli.bootstrap import consumer_of
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
-from popug_cli.bus.cursors import unknown_versions
+from popug_cli.bus.cursors import require_known_versions
 from popug_cli.bus.rebuilt_tables import replace_tables
 from popug_cli.messages.bus import ReadModelsRebuilt, ReplayEvents, ReplayReport
 from popug_cli.messages.principal import Principal
@@ -29,10 +29,13 @@ READ_MODEL = "analytics"
 def replay_events(backend: "LocalBackend", message: ReplayEvents, principal: Principal) -> ReplayReport:
     """Compare analytics with a rebuild up to its cursor, or replace it with a rebuild.
 
-    Raise ``behind`` instead of replacing it if a consumer stops at an event which only a newer program knows.
+    Raise ``behind`` instead of replacing it if its consumer stops at an event which only a newer program knows.
     """
     consumer = consumer_of(READ_MODEL)
-    backend.catch_up(completely=True, refuse_behind=not message.verify)
+    if not message.verify:
+        with backend.runtime.reading(principal) as context:
+            require_known_versions(context, [consumer])
+    backend.catch_up(completely=True)
     while True:
         result = _replay(backend, message, principal, consumer)
         if result is not None:
@@ -52,8 +55,7 @@ def _replay(
                 return ReplayReport(events, differences(context, consumer, copy))
 
         def swap(live: Context) -> ReplayReport | None:
-            for error in unknown_versions(live, [consumer]):
-                raise error
+            require_known_versions(live, [consumer])
             if {position for position in parked_positions(live, consumer) if position <= reached} != parked:
                 return None
             later = replay_into(live, consumer, copy, after=reached, up_to=live.position)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from popug_cli.app.asking import CompanySnapshot, perform_part
 from popug_cli.app.workflows.close_day import close_day
 from popug_cli.bus.context import Context
+from popug_cli.bus.cursors import require_known_versions
 from popug_cli.bus.queries import list_parked_events
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import PopugError
@@ -39,7 +40,9 @@ def run_due(backend: "LocalBackend", message: RunDue, principal: Principal) -> S
     Raise ``behind`` before a close if a consumer stops at an event which only a newer program knows.
     """
     _record_heartbeat(backend, principal)
-    backend.catch_up(completely=True, refuse_behind=True)
+    with backend.runtime.reading(principal) as context:
+        require_known_versions(context, backend.consumers)
+    backend.catch_up(completely=True)
     with backend.asking(principal, is_command=True) as company:
         now = company.context.now
         up_to = last_closable_day(backend.calendar, now, message.at_minute)

@@ -29,8 +29,8 @@ def require_received(context: Context, received: Mapping[str, Received]) -> None
     ``received`` has the state of the stream of this service at each receiver, by the name of the receiver.
     """
     for receiver, (last, last_id) in sorted(received.items()):
-        own_id = context.connection.scalar(SELECT_OWN_ID, last) or "" if last else ""
-        if own_id != last_id:
+        own_id = context.connection.scalar(SELECT_OWN_ID, last) or ""
+        if own_id != last_id or (last == 0) != (last_id == ""):
             raise Conflict(
                 "received_unknown",
                 f"{receiver} has received the event {last_id or 'none'} at {last} of this service, but its log has"

@@ -1,5 +1,6 @@
 """A close between two services: tasks ends the days first, then billing closes them."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -16,6 +17,7 @@ from popug_cli.messages.billing import CorrectEntry, GetBalance
 from popug_cli.messages.bus import RetryDeadLetters
 from popug_cli.messages.identity import Scope
 from popug_cli.messages.internal.tasks import EndDay
+from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask, CompleteTask
 from tests.integration.app.two_services import TwoServices, two_services
 from tests.support.billing_company import check_books
@@ -143,6 +145,27 @@ def test_end_that_billing_sets_aside_is_behind_at_once(services: TwoServices, mo
     assert closed_dates(services) == []
     services.act("boss", RetryDeadLetters(), "billing")
     assert len(services.close(MONDAY)) == 1
+
+
+def test_event_of_a_newer_program_is_behind_at_once(services: TwoServices) -> None:
+    def receive_newer_version() -> None:
+        with services.billing.runtime.writing(OPERATOR) as context:
+            envelope: dict[str, object] = {
+                "id": "n",
+                "source": "/popug/tasks",
+                "type": "popug.tasks.task_assigned.v9",
+                "subject": "t",
+            }
+            envelope |= {"time": "2026-03-02T09:00:00Z", "data": {}, "specversion": "1.0"}
+            context.events.append_received("tasks", [(9_999, json.dumps(envelope))])
+
+    services.before_end = receive_newer_version
+    error = refusal(lambda: services.close(MONDAY), Unavailable)
+    assert (error.code, error.details["ended"]) == ("behind", "2026-03-02")
+    assert "task_assigned.v9" in error.message
+    assert "2026-03-02 has ended and is not closed yet" in error.message
+    assert "Upgrade popug" in error.hint
+    assert closed_dates(services) == []
 
 
 def test_refusal_of_tasks_ends_nothing(services: TwoServices) -> None:

@@ -123,6 +123,8 @@ def test_retry_of_what_a_newer_program_parked_stops(toy: BusFixture) -> None:
     assert stops(result.errors) == [("behind", 1)]
     assert toy.effects() == ["bob"]
     assert parked_events(toy) == [(1, "retrying", 1)]
+    with toy.runtime.reading(OPERATOR) as context:
+        assert stops([*unknown_versions(context, [toy.consumer])]) == [("behind", 1)]
     with pytest.raises(UnknownVersion), toy.runtime.writing(OPERATOR) as context:
         retry(context, [toy.consumer], None)
 

@@ -131,7 +131,7 @@ def test_copies_are_kept_on_postgresql(tasks: TokenServices, postgres: PostgresS
     ids = {row["origin"]: row["log_id"] for row in tasks.rows("SELECT origin, log_id FROM bus_streams")}
     tasks.tasks.runtime = replace(tasks.tasks.runtime, database=database)
     with tasks.tasks.runtime.writing(OPERATOR) as context:
-        make_service(context, "tasks", {**ids, "tasks": LOG})
+        make_service(context, "tasks", {"tasks": LOG, **ids})
     with tasks.identity.backend.runtime.writing(OPERATOR) as context:
         republish(context, 1)
     session, machine = tasks.people.log_in().token, tasks.people.machine_token("mira", 3600)

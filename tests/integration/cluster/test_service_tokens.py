@@ -28,7 +28,7 @@ from popug_cli.messages.identity import (
 from popug_cli.messages.principal import OPERATOR
 from tests.integration.cluster.token_services import ABOVE_WORKER, TokenServices
 from tests.support.company import PASSWORD
-from tests.support.identity_company import settle
+from tests.support.identity_company import People, settle
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,23 @@ def test_logout_and_revocation_reach_the_service(services: TokenServices) -> Non
     assert [services.refusal(token) for token in (session, issued.token, other)] == [
         "token_revoked", "token_revoked", ""
     ]  # fmt: skip
+
+
+def test_token_from_before_the_cluster_holds_or_is_void(tmp_path: Path) -> None:
+    """No event arrives: the service knows from its copy of the log which tokens are void."""
+    people = People(tmp_path / "company")
+    valid, revoked = people.log_in().token, people.log_in().token
+    people.backend.perform(LogOut(), revoked)
+    void = people.machine_token("mira")
+    people.act("boss", SetRole(username="mira", role="worker"))
+    people.act("boss", RotateKey())
+    rotated = people.machine_token("mira")
+    services = TokenServices(people, tmp_path / "services")
+    services.execute("DELETE FROM identity_revoked_tokens WHERE expires_at = '2026-03-02T10:00:00.000000Z'")
+    assert [services.refusal(token) for token in (valid, revoked, void, rotated)] == [
+        "", "token_revoked", "token_revoked", ""
+    ]  # fmt: skip
+    services.close()
 
 
 def test_token_without_position_is_void_in_a_cluster(services: TokenServices, monkeypatch: pytest.MonkeyPatch) -> None:

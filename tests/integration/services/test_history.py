@@ -19,6 +19,7 @@ from popug_cli.bus.streams import StreamVerdict
 from popug_cli.kernel.errors import Conflict
 from popug_cli.messages.identity import UserDeactivated
 from popug_cli.messages.principal import OPERATOR
+from popug_cli.messages.tasks import TaskCompleted
 from tests.integration.services.linked_pair import OWN_LOG, REGISTERED, Link, make_link, publish
 
 V = StreamVerdict
@@ -125,6 +126,18 @@ def test_events_in_every_version_belong_to_the_history(link: Link) -> None:
     assert [json.loads(past.envelope)["id"] for past in ask(link).events][-1] == "nine"
     add(link, ask(link))
     assert [error.code for error in link.tasks.catch_up().errors] == ["behind"]
+
+
+def test_history_of_a_frequent_type_and_of_an_empty_log(link: Link) -> None:
+    completed = TaskCompleted(task_id="t", assignee_id="ann", completed_at=link.identity.clock.now())
+    publish(link.identity, lambda context: context.events.publish(completed))
+    link.send()
+    link.take()
+    history = ask(link, name="popug.tasks.task_completed")
+    assert [json.loads(event.envelope)["subject"] for event in history.events] == ["t"]
+    assert ask(link, name="popug.tasks.task_assigned").events == []
+    empty = ask(link, up_to=0)
+    assert (empty.last_id, empty.events) == ("", [])
 
 
 def test_history_refused_where_the_stream_has_moved(link: Link) -> None:

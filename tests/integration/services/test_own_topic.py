@@ -85,6 +85,16 @@ def test_watermark_of_a_longer_copy_is_noticed(link: Link, sends: int) -> None:
     assert read(link) is not None
 
 
+def test_stranger_is_found_behind_records_that_are_not_its_own(link: Link, caplog: pytest.LogCaptureFixture) -> None:
+    other = staging(link)
+    other.identity.publish("of staging")
+    claimed = other.send()
+    headers = [(name, OWN_LOG.encode() if name == "popug_log" else text) for name, text in link.topic[0].headers]
+    link.topic[:0] = [TopicRecord(None, b"?", []), link.topic[0]._replace(headers=headers)]
+    assert read(link) == Stranger(2, claimed.events[0].position, claimed.events[0].id)
+    assert caplog.messages == ["The own topic has a record at offset 2 that is not of this log; nothing is sent."]
+
+
 def test_copy_without_events_of_its_own_is_harmless(link: Link) -> None:
     other = staging(link)
     other.send()

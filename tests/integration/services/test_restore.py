@@ -106,7 +106,9 @@ def test_service_without_receivers_stays_where_it_is(link: Link) -> None:
     assert relay_of(link.identity).position == before
 
 
-@pytest.mark.parametrize("wrong", [Received(1, "another"), Received(99, "x"), Received(1, ""), Received(0, "x")])
+@pytest.mark.parametrize(
+    "wrong", [Received(1, "another"), Received(99, "x"), Received(1, ""), Received(0, "x"), Received(99, "")]
+)
 def test_new_life_refused_if_a_receiver_has_other_events(link: Link, wrong: Received) -> None:
     before = relay_of(link.identity)
     with pytest.raises(Conflict) as refused, link.identity.runtime.writing(OPERATOR) as context:

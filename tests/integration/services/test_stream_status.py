@@ -16,10 +16,10 @@ from popug_cli.kernel.home import Home
 from popug_cli.kernel.stored_values import InvalidStoredValue
 from popug_cli.messages.bus import ServiceStatus, ShowBusStatus
 from popug_cli.messages.company import Check
-from popug_cli.messages.identity import UserDeactivated
+from popug_cli.messages.identity import UserDeactivated, UserEmailChanged
 from popug_cli.messages.principal import OPERATOR
 from tests.integration.services.linked_pair import LOG, OWN_LOG, Link, make_link, publish
-from tests.support.bus_fixture import BusFixture
+from tests.support.bus_fixture import BusFixture, RecordingConsumer
 
 CHECKS = ["streams_match_log", "received_events_match_log", "stream_gaps", "stream_histories"]
 
@@ -109,6 +109,34 @@ def test_changed_history_is_named_and_fails_the_doctor(link: Link) -> None:
     assert f"changed: this service received the event {stream.history_change.held_id} at" in problems(link)
     assert "takes nothing since 2026-03-02 10:00:00" in problems(link)
     assert [*failed(link.tasks)] == ["stream_histories"]
+
+
+def test_every_stream_and_the_slowest_consumer_count(link: Link) -> None:
+    link.tasks.execute("CREATE TEMP TABLE copied AS SELECT * FROM bus_streams")
+    link.tasks.execute(
+        'UPDATE copied SET origin = \'billing\', history_change = \'{"reason":"last_missing","position":7,'
+        '"held_id":"a","its_id":"","found_at":"2026-03-02T09:30:00Z"}\''
+    )
+    link.tasks.execute("INSERT INTO bus_streams SELECT * FROM copied")
+    link.tasks.catch_up()
+    link.identity.publish("cid", "dora")
+    link.send()
+    link.take()
+    with link.tasks.runtime.reading(OPERATOR) as context:
+        late = RecordingConsumer("late").consumer
+        idle = RecordingConsumer("idle", (UserEmailChanged,)).consumer
+        found = service_status(context, [link.tasks.consumer, late, idle])
+        assert found is not None
+    billing, identity = found.streams
+    assert (billing.origin, identity.origin) == ("billing", "identity")
+    assert (billing.behind, identity.behind, found.relay.position) == (0, 4, 2)
+    change = billing.history_change
+    assert change is not None
+    assert (change.position, str(change.found_at)) == (7, "2026-03-02 09:30:00+00:00")
+    assert problems(link) == (
+        "The history of billing changed: this service received the event a at 7, but billing has no event there any"
+        " more. Its stream takes nothing since 2026-03-02 10:30:00. Restore all services from one backup."
+    )
 
 
 DAMAGES = {

@@ -19,8 +19,10 @@ from popug_cli.messages.internal.tasks import EndDay, EndedDay
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.tasks import AddTask, CompleteTask
 from popug_cli.storage.migrate import migrate
+from popug_cli.storage.postgres import schema
 from tests.generate.releases import FIRST, LAST, LAST_CLOSED, unpack
 from tests.support.company import SeededChance, SetClock
+from tests.support.postgres.server import OWNER, PostgresServer
 
 Answer = TypeVar("Answer")
 
@@ -91,3 +93,21 @@ def test_company_goes_on_after_the_migration(migrated: Released) -> None:
     ]
     failed = [check.name for check in migrated.backend.perform(CheckHealth()).checks if not check.ok]
     assert failed == ["keys"]  # the kept home has none
+
+
+def test_older_postgresql_has_ended_what_it_had_closed(postgres: PostgresServer) -> None:
+    name = postgres.create_database()
+    with postgres.session(name, OWNER) as session:
+        for file in ("0014.sql", "0015.sql"):
+            session.execute((schema.MIGRATIONS / file).read_bytes())
+        session.execute("INSERT INTO alembic_version (version_num) VALUES ('0015')")
+        session.execute("INSERT INTO billing_company (id, first_day) VALUES (1, '2026-03-01')")
+        for day in ("2026-03-01", "2026-03-02"):
+            session.execute(
+                "INSERT INTO billing_days (business_date, fees_cents, rewards_cents, payouts_cents, paid_count,"
+                f" in_red_count, closed_at) VALUES ('{day}', 0, 0, 0, 0, 0, '{day}T23:00:00.000000Z')"
+            )
+    assert schema.migrate(postgres.url(name))[0] == "0015"
+    rows = postgres.execute("SELECT * FROM tasks_ended_days", database=name, role=OWNER)
+    assert rows == [("2026-03-02", None, "2026-03-02T23:00:00.000000Z")]
+    assert postgres.execute("SELECT * FROM tasks_company", database=name, role=OWNER) == [(1, "2026-03-01")]
