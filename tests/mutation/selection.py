@@ -25,6 +25,7 @@ ELSEWHERE = {  # they start programs, wait for them, or change the text of a mod
         "dashboard": "dashboard",
         "identity": "prehash",
         "mail": "aiosmtpd smtp",
+        "services": "coverage_model",
         "server": "serve serve_bad_clients serve_life serve_node serve_schema serve_users",
         "storage": "file_permissions releases write_lock",
         "whole": "environment local_remote_parity signals",

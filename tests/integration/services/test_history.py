@@ -21,6 +21,7 @@ from popug_cli.messages.identity import UserDeactivated
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import TaskCompleted
 from tests.integration.services.linked_pair import OWN_LOG, REGISTERED, Link, make_link, publish
+from tests.support.billing_company import created
 
 V = StreamVerdict
 DEACTIVATED = "popug.identity.user_deactivated"
@@ -131,10 +132,13 @@ def test_events_in_every_version_belong_to_the_history(link: Link) -> None:
 def test_history_of_a_frequent_type_and_of_an_empty_log(link: Link) -> None:
     completed = TaskCompleted(task_id="t", assignee_id="ann", completed_at=link.identity.clock.now())
     publish(link.identity, lambda context: context.events.publish(completed))
+    publish(link.identity, lambda context: context.events.publish(created("u", 1, "ann")))
     link.send()
     link.take()
     history = ask(link, name="popug.tasks.task_completed")
     assert [json.loads(event.envelope)["subject"] for event in history.events] == ["t"]
+    history = ask(link, name="popug.tasks.task_created")  # whose frequent type is version 2
+    assert [json.loads(event.envelope)["subject"] for event in history.events] == ["u"]
     assert ask(link, name="popug.tasks.task_assigned").events == []
     empty = ask(link, up_to=0)
     assert (empty.last_id, empty.events) == ("", [])
