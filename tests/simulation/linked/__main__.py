@@ -33,7 +33,7 @@ ONLY_ON_SERVERS = (
     "a stopped service that keeps the write lock",
 )
 DEFAULT_OPERATIONS = 2_000
-BUG_OPERATIONS = 20_000
+BUG_OPERATIONS = 40_000
 LENGTH = 500
 BUG_LENGTH = 250
 

@@ -164,7 +164,7 @@ def _flow(world: "LinkedWorld", name: str, operation: Operation, turn: int, hist
     """Let some services take some records; then each holds a part of one history."""
     for number, receiver in enumerate(receivers_of(name)):
         if (operation.c >> (turn + number)) % 4:
-            chaos.replicate(world, receiver, name, (1, 2, 5, 1_000)[(operation.b >> number) % 4])
+            chaos.replicate(world, receiver, name, (1_000, 2, 1_000, 5)[(operation.b >> number) % 4])
         _require_one_history(world, receiver, name, [*histories, own_events(world, name)])
 
 

@@ -40,7 +40,7 @@ CHAOS = {
     "upgrade_publisher": 20,
     "upgrade_receivers": 1,
 }
-DISASTERS = {"restore": 4, "fail_over": 6, "second_database": 6}
+DISASTERS = {"restore": 4, "fail_over": 10, "second_database": 6}
 FACTORS = (0.3, 1.0, 1.0, 2.0)
 
 
