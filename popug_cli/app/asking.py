@@ -33,7 +33,7 @@ def performed_elsewhere(declaration: Declaration, service: str) -> Conflict:
     """Return the error for a message that another service performs."""
     return Conflict(
         "other_service",
-        f"This database is that of another service; {service} performs `popug {declaration.command_line}`.",
+        f"`popug {declaration.command_line}` needs the service {service}, and this database is that of another one.",
         hint=f"Use the home or the server of {service}.",
         details={"service": service},
     )

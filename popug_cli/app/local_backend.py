@@ -293,6 +293,8 @@ class LocalBackend:
 
     def _run(self, principal: Principal, message: Message[Answer]) -> Answer:
         handler = handlers.find(type(message))
+        if handlers.service_of(handler.declaration):  # the others may need no open company
+            require_service(handler.declaration, self.runtime.service)
         if handler.takes_backend:
             if not handler.is_one_write:
                 self._check_on_snapshot(principal, message)
@@ -323,7 +325,6 @@ class LocalBackend:
         return answer
 
     def _query(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
-        require_service(handler.declaration, self.runtime.service)
         if self.reads.uses_replica(self.runtime):
             return self._query_replica(handler, message, principal)
         with self.querying(principal) as context:

@@ -23,6 +23,7 @@ from popug_cli.audit.attention_checks import (
     unsent_mail,
 )
 from popug_cli.audit.chain_check import chain, event_types, is_part_of_history
+from popug_cli.audit.checks_of_services import is_run_by
 from popug_cli.audit.cross_module_checks import CROSS_MODULE_INVARIANTS, tasks_as_created
 from popug_cli.audit.day_checks import DAY_INVARIANTS, business_dates
 from popug_cli.audit.draw_checks import draws_reproducible
@@ -124,8 +125,8 @@ def examine(context: Context, *, is_file_checked: bool = False) -> Health:
         NamedCheck("dead_hook_letters", dead_hook_letters),
     ]
     proof_checks = [check for check in _proof_checks() if not (is_file_checked and check.name == DATABASE_CHECK)]
-    checks = _run_all([*proof_checks, *other_checks], context)
-    return health_of(checks, _head(context))
+    checks = [check for check in (*proof_checks, *other_checks) if is_run_by(context.service, check.name)]
+    return health_of(_run_all(checks, context), _head(context))
 
 
 def _identity_checks(service: str) -> list[NamedCheck]:

@@ -80,18 +80,25 @@ def _ignore_change(principal: Principal) -> None:
 
 
 class Newest:
-    """The newest known state of a database: its last log position, and the number of its last write transaction."""
+    """The newest known state of a database: its last log position, and the number of its last write transaction.
+
+    ``on_growth`` is called, in any thread, when the position has grown.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self.position = 0
         self.change_number = 0
+        self.on_growth: Callable[[], None] = lambda: None
 
     def note(self, position: int, change_number: int) -> None:
         """Raise the numbers to those of a transaction; they never fall."""
         with self._lock:
+            has_grown = position > self.position
             self.position = max(self.position, position)
             self.change_number = max(self.change_number, change_number)
+        if has_grown:
+            self.on_growth()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,10 @@ Includes = Callable[[Context], Mapping[str, int]]
 
 
 class Topic(Protocol):
-    """The topic of one service: one partition, whose records keep their offsets."""
+    """The topic of one service: one partition, whose records keep their offsets.
+
+    The methods raise a ``PopugError`` if the topic cannot be reached.
+    """
 
     def produce(self, records: Sequence[TopicRecord]) -> None:
         """Append records in their order, and return when all are acknowledged.
@@ -34,8 +37,11 @@ class Topic(Protocol):
         """
         ...
 
-    def read(self, offset: int, limit: int) -> list[tuple[int, TopicRecord]]:
-        """Return the next records from an offset on, at most ``limit``, each with its offset; none at the end."""
+    def read(self, offset: int, limit: int, wait_seconds: float = 0.0) -> list[tuple[int, TopicRecord]]:
+        """Return the next records from an offset on, at most ``limit``, each with its offset.
+
+        At the end of the topic, wait at most ``wait_seconds`` for a record; without one, return none.
+        """
         ...
 
 
@@ -71,15 +77,16 @@ def send_once(runtime: Runtime, topic: Topic, includes: Includes, limit: int = M
 
 
 def replicate_once(
-    runtime: Runtime, origin: str, topic: Topic, limit: int = MAX_TAKEN_RECORDS
+    runtime: Runtime, origin: str, topic: Topic, limit: int = MAX_TAKEN_RECORDS, wait_seconds: float = 0.0
 ) -> Counter[StreamVerdict]:
     """Take the next records of another service's topic into the log; return their number by verdict, empty at the end.
 
-    The caller lets the consumers catch up. Raise ``not_a_service`` if the service does not receive that log.
+    Wait at most ``wait_seconds`` for a record. The caller lets the consumers catch up.
+    Raise ``not_a_service`` if the service does not receive that log.
     """
     with runtime.reading(ANONYMOUS) as context:
         offset = stream_store.load(context.connection, origin).next_offset
-    if not (records := topic.read(offset, limit)):
+    if not (records := topic.read(offset, limit, wait_seconds)):
         return Counter()
     return take(runtime, origin, records)
 

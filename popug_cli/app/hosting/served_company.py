@@ -66,6 +66,11 @@ class ServedCompany:
         return self._runtime.home_id
 
     @property
+    def runtime(self) -> Runtime:
+        """Return the open company, for threads that do no user's work."""
+        return self._runtime
+
+    @property
     def time_zone(self) -> str:
         """Return the IANA name of the company's time zone."""
         return self._runtime.calendar.time_zone

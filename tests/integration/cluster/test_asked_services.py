@@ -14,6 +14,7 @@ from popug_cli.cluster.service_homes import make_service
 from popug_cli.identity import policy
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.base import Message
+from popug_cli.messages.billing import GetBalance
 from popug_cli.messages.identity import ListUsers, LogOut, RotateKey, SetPassword, SetRole
 from popug_cli.messages.internal.mail import SendDue
 from popug_cli.messages.mail import SendMail
@@ -84,6 +85,18 @@ def test_part_above_worker_is_refused_in_silence(tasks: TokenServices) -> None:
     manager = owner_of(tasks, tasks.people.machine_token("mira", 86_400))
     tasks.advance(minutes=2)
     assert [asked(tasks, manager, message) for message in (WORK, ABOVE_WORKER)] == ["", "behind"]
+
+
+def test_figures_of_others_are_refused_in_silence(tmp_path: Path) -> None:
+    """A worker may ask for its own balance; only a higher role may ask for that of another user."""
+    billing = TokenServices(People(tmp_path / "home"), tmp_path / "services", "billing")
+    billing.sync()
+    accountant = billing.people.machine_token("asya", 86_400)
+    messages = [GetBalance(), GetBalance(username="asya"), GetBalance(username="kesha")]
+    assert [billing.refusal(accountant, message) for message in messages] == ["", "", ""]
+    billing.advance(seconds=61)
+    assert [billing.refusal(accountant, message) for message in messages] == ["", "", "behind"]
+    billing.close()
 
 
 def test_identity_checks_the_sender_of_a_part_too(tasks: TokenServices) -> None:

@@ -13,7 +13,7 @@ from popug_cli.bus.records import TopicRecord, WatermarkRecord, parse_record
 from popug_cli.bus.streams import StreamVerdict
 from popug_cli.cluster.links import relay_once, replicate_once
 from popug_cli.cluster.service_homes import create_service_homes
-from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.identity import AddUser
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask
@@ -102,12 +102,12 @@ def test_failed_delivery_is_repeated_by_the_next_step(cluster: Cluster) -> None:
     class BrokenTopic(MemoryTopic):
         def produce(self, records: Sequence[TopicRecord]) -> None:
             super().produce(records[:1])
-            raise TimeoutError("no broker answers")
+            raise Unavailable("unreachable", "No broker answers.", hint="Start one.")
 
     cluster.add_task()
     sound, broken = cluster.topics["tasks"], BrokenTopic(cluster.company.clock)
     cluster.topics["tasks"] = broken
-    with pytest.raises(TimeoutError):
+    with pytest.raises(Unavailable):
         cluster.relay("tasks")
     sound.records = broken.records
     cluster.topics["tasks"] = sound

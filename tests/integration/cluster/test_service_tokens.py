@@ -22,6 +22,7 @@ from popug_cli.messages.identity import (
     RotateKey,
     SetPassword,
     SetRole,
+    TokenRevoked,
     UserDeactivated,
     WhoAmI,
 )
@@ -119,8 +120,10 @@ def test_token_from_before_the_cluster_holds_or_is_void(tmp_path: Path) -> None:
     people.act("boss", SetRole(username="mira", role="worker"))
     people.act("boss", RotateKey())
     rotated = people.machine_token("mira")
+    with people.backend.runtime.writing(OPERATOR) as context:
+        context.connection.execute("INSERT INTO identity_keys VALUES ('of an older popug', 'x', '2025')")
     services = TokenServices(people, tmp_path / "services")
-    services.execute("DELETE FROM identity_revoked_tokens WHERE expires_at = '2026-03-02T10:00:00.000000Z'")
+    assert services.rows("SELECT 1 FROM identity_keys WHERE public_key = 'x'") == []
     assert [services.refusal(token) for token in (valid, revoked, void, rotated)] == [
         "", "token_revoked", "token_revoked", ""
     ]  # fmt: skip
@@ -296,6 +299,14 @@ def test_entries_go_when_their_tokens_have_expired(services: TokenServices) -> N
     assert remaining(services) == (1, 1)
     services.advance(seconds=3600)
     assert remaining(services) == (0, 0)
+
+
+def test_revocation_of_an_unknown_token_is_kept_for_a_year(services: TokenServices) -> None:
+    """The event that issued it is not in the log, so it may have the longest lifetime."""
+    publish_at_identity(services, TokenRevoked(token_id="t", user_id="u", reason="revoked"))
+    services.sync()
+    (row,) = services.rows("SELECT token_id, expires_at FROM identity_revoked_tokens")
+    assert row == {"token_id": "t", "expires_at": "2027-03-03T09:00:00.000000Z"}
 
 
 def remaining(services: TokenServices) -> tuple[int, int]:

@@ -36,7 +36,7 @@ class StampingTopic:
         stamp = int(self.clock.now().timestamp() * 1000)
         self.records += [record._replace(timestamp_ms=stamp) for record in records]
 
-    def read(self, offset: int, limit: int) -> list[tuple[int, TopicRecord]]:
+    def read(self, offset: int, limit: int, wait_seconds: float = 0.0) -> list[tuple[int, TopicRecord]]:
         return list(enumerate(self.records))[offset : offset + limit]
 
 

@@ -34,7 +34,7 @@ def test_released_home_has_ended_what_it_had_closed(tmp_path: Path) -> None:
     with closing(sqlite3.connect(home.database)) as database:
         closed = database.execute("SELECT max(business_date), closed_at FROM billing_days").fetchall()
         first = database.execute("SELECT id, first_day FROM billing_company").fetchall()
-    migrate(home.database, "0018")
+    migrate(home.database, "0017")
     with closing(sqlite3.connect(home.database)) as database:
         assert database.execute("SELECT business_date, ended_at FROM tasks_ended_days").fetchall() == closed
         assert database.execute("SELECT * FROM tasks_company").fetchall() == first

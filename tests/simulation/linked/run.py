@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from popug_cli.app import LocalBackend
+from popug_cli.audit.doctor import examine as doctor
 from popug_cli.bus.records import EventRecord, parse_record
 from popug_cli.bus.relay import IS_OWN
 from popug_cli.bus.replicator import name_of
@@ -19,6 +20,7 @@ from popug_cli.cluster import links
 from popug_cli.cluster.service_homes import create_service_homes
 from popug_cli.identity.token_copies import COPIED_TABLES
 from popug_cli.kernel.home import Home
+from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.messages.services import SERVICES
 from tests.simulation import place
 from tests.simulation.chance import NamedChance
@@ -38,6 +40,7 @@ from tests.support.company import InProcess, SetClock
 
 EXAMINED_EVERY = 100
 COVERAGE_EXAMINED_EVERY = 20
+UNCHECKED = frozenset({"schema", "foreign_keys"})
 SELECT_RECEIVED = (
     "SELECT origin_position, type FROM bus_received JOIN bus_log USING (sequence) WHERE origin = ? AND sequence >"
     " coalesce((SELECT position FROM bus_cursors WHERE consumer = ?), 0) ORDER BY sequence"
@@ -127,6 +130,20 @@ def _live(world: LinkedWorld, plan: Plan, verdict: Verdict) -> None:
     STEPS["send_mail"](world, Operation(len(plan.operations), "send_mail", 0, 0, 0))
     examine(world)
     examine_topics(world)
+    for name in SERVICES:
+        ask_doctor(world, name)
+
+
+def ask_doctor(world: LinkedWorld, service: str) -> None:
+    """Check the health of a service; the tables that were dropped from its home are not looked for.
+
+    The doctor of identity does not know the newer version of an event.
+    """
+    unchecked = UNCHECKED | ({"users_match_events"} if world.publishes_newer else set())
+    with world.services[service].runtime.reading(ANONYMOUS) as context:
+        checks = doctor(context).checks
+    bad = [f"{check.name}: {check.detail}" for check in checks if not check.ok and check.name not in unchecked]
+    require(not bad, "doctor", f"{service}: {bad}")
 
 
 def examine_topics(world: LinkedWorld) -> None:

@@ -17,7 +17,7 @@ class MemoryTopic:
         stamp = int(self._clock.now().timestamp() * 1000)
         self.records += [record._replace(timestamp_ms=stamp) for record in records]
 
-    def read(self, offset: int, limit: int) -> list[tuple[int, TopicRecord]]:
+    def read(self, offset: int, limit: int, wait_seconds: float = 0.0) -> list[tuple[int, TopicRecord]]:
         found: list[tuple[int, TopicRecord]] = []
         for place in range(offset, len(self.records)):
             if len(found) == limit:

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0019"
-down_revision = "0018"
+revision = "0018"
+down_revision = "0017"
 
 STATEMENTS: tuple[str, ...] = (
     "ALTER TABLE bus_streams ADD COLUMN stamped_at TEXT",

@@ -1,0 +1,81 @@
+"""The threads of a service that link its log with those of the other services, while a server holds its home open.
+
+One thread relays, and one replicates each log that the service receives, so that identity never waits behind billing.
+A commit that makes the log longer wakes the relay at once. Without one it sends a watermark each second.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from threading import Event, Thread
+
+from popug_cli.app.hosting.served_company import ServedCompany
+from popug_cli.bus.service.coverage import includes_of
+from popug_cli.bus.service.restore import require_own_database
+from popug_cli.bus.streams import StreamVerdict
+from popug_cli.cluster.links import Topic, relay_once, replicate_once
+from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.log import LOG, log_error
+from popug_cli.messages.principal import ANONYMOUS
+from popug_cli.messages.services import SERVICES
+
+WATERMARK_SECONDS = 1.0
+RETRY_SECONDS = 1.0
+READ_SECONDS = 1.0
+
+
+class LinkThreads:
+    """The relay and the replicators of the service that ``company`` serves; ``topics`` are those of all services."""
+
+    def __init__(self, company: ServedCompany, topics: Mapping[str, Topic]) -> None:
+        self._company = company
+        self._topics = topics
+        self._stopping, self._wake = Event(), Event()
+        self._consumers = company.open_backend(LOG.warning).consumers
+        self.service = company.runtime.service
+        origins = SERVICES[self.service].subscriptions
+        steps = {"relay": self._relay, **{origin: partial(self._replicate, origin) for origin in origins}}
+        self._threads = [
+            Thread(target=self._run, args=(step,), name=f"{self.service} {name}", daemon=True)
+            for name, step in steps.items()
+        ]
+
+    def start(self) -> None:
+        """Start the threads. Raise ``copied_database`` if the database is a copy of that of the service."""
+        with self._company.runtime.reading(ANONYMOUS) as context:
+            require_own_database(context)
+        self._company.runtime.newest.on_growth = self._wake.set
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop the threads after their present step, which takes at most about ``READ_SECONDS``, and wait for them."""
+        self._stopping.set()
+        self._wake.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, step: Callable[[], None]) -> None:
+        """Repeat a step until ``stop``; log an error unless it is that of the step before, then wait and go on."""
+        last_error = ""
+        while not self._stopping.is_set():
+            try:
+                step()
+                last_error = ""
+            except PopugError as error:
+                if error.message != last_error:
+                    log_error(error)
+                last_error = error.message
+                self._stopping.wait(RETRY_SECONDS)
+
+    def _relay(self) -> None:
+        self._wake.clear()
+        includes = partial(includes_of, service=self.service, consumers=self._consumers)
+        is_drained = relay_once(self._company.runtime, self._topics[self.service], includes)
+        if is_drained and not self._stopping.is_set():
+            self._wake.wait(WATERMARK_SECONDS)
+
+    def _replicate(self, origin: str) -> None:
+        runtime = self._company.runtime
+        verdicts = replicate_once(runtime, origin, self._topics[origin], wait_seconds=READ_SECONDS)
+        if verdicts[StreamVerdict.ACCEPTED]:
+            self._company.open_backend(LOG.warning).catch_up()
