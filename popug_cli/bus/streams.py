@@ -79,10 +79,11 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a stream at its receiver.
 
     ``log_id`` is the id of the publisher's log; only ``init`` and ``restore`` set it, never a record. ``last`` and
-    ``last_id`` are the position and the id of the last accepted event, 0 and empty before the first. ``includes`` is
-    that of the watermark at ``includes_watermark``; it is true of a consumer that has consumed the stream up to there.
-    ``gap_since`` is the instant at which a gap was noticed that no event has filled since. ``stamped_at`` is the newest
-    instant at which the broker stored a watermark at ``watermark``, by the broker's clock.
+    ``last_id`` are the position and the id of the last accepted event, 0 and empty before the first. ``includes`` has
+    the greatest positions of the watermarks up to ``includes_watermark``; it is true of a consumer that has consumed
+    the stream up to there. ``gap_since`` is the instant at which a gap was noticed that no event has filled since.
+    ``stamped_at`` is the newest instant at which the broker stored a watermark at ``watermark``, by the broker's
+    clock.
     """
 
     log_id: str
@@ -165,9 +166,8 @@ def _raise_watermark(state: StreamState, record: WatermarkRecord, now: datetime)
     if record.includes is None or record.position < state.includes_watermark:
         return Decision(StreamVerdict.WATERMARK, state)
     includes = dict(record.includes)
-    if record.position == state.includes_watermark:
-        for service, position in state.includes.items():
-            includes[service] = max(position, includes.get(service, 0))
+    for service, position in state.includes.items():  # a publisher may say less while its consumers run
+        includes[service] = max(position, includes.get(service, 0))
     return _replace(state, StreamVerdict.WATERMARK, includes=includes, includes_watermark=record.position)
 
 

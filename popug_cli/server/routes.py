@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from popug_cli.app.hosting.served_company import ServedCompany
-from popug_cli.app.replica_reads import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, StillBehindError
+from popug_cli.app.replica_reads import FIRST_PAUSE_SECONDS, StillBehindError
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, PopugError
 from popug_cli.messages.base import Access, Declaration
 from popug_cli.messages.identity import LogIn
@@ -33,6 +33,7 @@ from popug_cli.server.requests import (
 )
 from popug_cli.server.thread_pools import ThreadPools
 
+LONGEST_PAUSE_SECONDS = 0.5  # many requests may wait at once, and each attempt costs CPU time
 REPORTED_EXIT_STATUSES = {InternalError.exit_status, IntegrityViolation.exit_status}
 ReportError = Callable[[Exception], None]
 

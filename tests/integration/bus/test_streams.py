@@ -200,6 +200,13 @@ def test_includes_at_the_same_watermark_are_the_greatest() -> None:
     assert decided(state, watermark(12, 10, includes=includes)).state == merged
 
 
+def test_includes_do_not_fall_with_a_higher_watermark() -> None:
+    state = changed(STATE, includes={"tasks": 5, "identity": 3})
+    later = changed(STATE, watermark=13, includes={"tasks": 6, "identity": 3}, includes_watermark=13)
+    assert decided(state, watermark(13, 10, includes={"tasks": 6, "identity": 0})).state == later
+    assert decided(state, watermark(13, 10, includes={"tasks": 6})).state == later
+
+
 def test_includes_stay_when_a_higher_watermark_has_none() -> None:
     raised = changed(STATE, watermark=20)
     assert decided(STATE, watermark(20, 10)).state == raised
