@@ -58,7 +58,7 @@ def received_events_match_log(context: Context) -> LogCheck:
 
 
 def stream_gaps(context: Context) -> Check:
-    """Check that no stream lacks an event for longer than a moment."""
+    """Check that no stream lacks an event for more than a minute."""
     return check_result("stream_gaps", "no stream lacks an event for more than a minute", [*gap_problems(context)])
 
 

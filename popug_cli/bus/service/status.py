@@ -55,11 +55,11 @@ def history_problems(context: Context) -> Iterator[str]:
         change = state.history_change
         if change is None:
             continue
-        its = f"{origin} has {change.its_id} there" if change.its_id else f"{origin} has no event there any more"
+        found = f"{origin} has {change.its_id} there" if change.its_id else f"{origin} has no event there any more"
         since = _shown(change.found_at, context)
         yield (
             f"The history of {origin} changed: this service received the event {change.held_id} at {change.position},"
-            f" but {its}. Its stream takes nothing since {since}. Restore all services from one backup."
+            f" but {found}. Its stream takes nothing since {since}. Restore all services from one backup."
         )
 
 
