@@ -1,4 +1,4 @@
-"""The date that money counts for: an internal message of tasks, in a file of its own because each `task add` sends it."""
+"""The date that money counts for: an internal message of tasks, in its own file because each `task add` sends it."""
 
 from datetime import date
 
