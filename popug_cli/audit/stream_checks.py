@@ -121,7 +121,7 @@ class _Marks:
 
 
 def _position_in(envelope: str) -> int | None:
-    """Return the position that an envelope says, or None if it says none."""
+    """Return the position that an envelope names, or None if it names none."""
     try:
         return int(_decode_sequence(envelope).sequence)
     except (*UNREADABLE_ENVELOPE_ERRORS, ValueError):

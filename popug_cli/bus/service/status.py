@@ -40,8 +40,8 @@ def gap_problems(context: Context) -> Iterator[str]:
         if state.gap_since is not None and state.has_overdue_gap(context.now):
             since = _shown(state.gap_since, context)
             yield (
-                f"The stream of {origin} has had a gap since {since}: events after {state.last} are missing for more"
-                f" than {MAX_GAP_SECONDS} seconds. The relay of {origin} has to send them again."
+                f"The stream of {origin} has had a gap since {since}: events after {state.last} have been missing for"
+                f" more than {MAX_GAP_SECONDS} seconds. The relay of {origin} has to send them again."
             )
 
 
