@@ -91,6 +91,11 @@ class Reads:
 
             self._service_of(backend).wait_for(message, enter_snapshot, self.positions.read())
 
+    def add_wait(self, backend: "LocalBackend", seconds: float) -> None:
+        """Count, in a service of a cluster, seconds that the message has waited elsewhere for another service."""
+        if backend.runtime.service:
+            self._service_of(backend).add_wait(seconds)
+
     def show_newest(self, runtime: Runtime) -> None:
         """Make the newest positions of this process those of the answer, and those that later queries must show.
 

@@ -61,6 +61,10 @@ class ServiceReads:
             self._warn_once(_set_aside(missing))
         return check.context
 
+    def add_wait(self, seconds: float) -> None:
+        """Count a wait of the message elsewhere for what another service has published."""
+        self._waited_seconds += seconds
+
     def wait_for(self, message: Message[Any], enter_snapshot: EnterSnapshot, seen: Positions) -> None:
         """Wait, before a transaction, until the service has what a command decides upon.
 
@@ -140,7 +144,7 @@ def _refused(service: str, lacking: Collection[str]) -> Unavailable:
     return Unavailable(
         "behind",
         f"{service} has not caught up with {_joined(lacking)} after {INSIST_SECONDS:.0f} seconds, so it may lack what"
-        " you have seen or changed before. Nothing was done.",
+        " you have seen or changed before.",
         hint="See `popug events status`, and try again in a moment.",
         details={"service": service, "lacking": sorted(lacking)},
     )

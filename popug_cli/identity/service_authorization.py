@@ -93,7 +93,7 @@ def require_news(context: Context) -> None:
         raise Unavailable(
             "behind",
             f"{context.service} cannot know which tokens are void now (behind): {reason}.",
-            hint="Nothing was changed. Try again when `popug events status` shows that identity's events arrive.",
+            hint="Try again when `popug events status` shows that identity's events arrive.",
             details={"service": context.service},
         )
 

@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from popug_cli.kernel.positions import Positions
+
 
 class PopugError(Exception):
     """A refusal or a failure that has a code, a sentence and a hint.
 
     ``code`` is stable and meant for programs. ``message`` is a sentence for people, ``hint`` says what to do next, and
-    ``details`` holds the JSON values used in the sentence.
+    ``details`` holds the JSON values used in the sentence. If a server performed the message, ``positions`` are those
+    of the logs that it had read or written before it failed.
     """
 
     exit_status: ClassVar[int] = 1
@@ -19,6 +22,7 @@ class PopugError(Exception):
         self.message = message
         self.hint = hint
         self.details = dict(details or {})
+        self.positions: Positions = {}
 
 
 class InternalError(PopugError):

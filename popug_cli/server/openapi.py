@@ -31,7 +31,7 @@ ERROR_DESCRIPTIONS = {
     429: "Too many failed logins",
     431: "The headers are too large",
     500: "An internal error, or a failed integrity check",
-    503: "Not available now; nothing changed, unless the code is in_doubt",
+    503: "Not available now; nothing changed, unless the code is in_doubt or the details have ended or closed",
 }
 HEADERS = {
     "Popug-Version": "The server's version.",

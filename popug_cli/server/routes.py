@@ -12,6 +12,7 @@ import msgspec
 
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.app.replica_reads import FIRST_PAUSE_SECONDS, StillBehindError
+from popug_cli.kernel import positions
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, PopugError
 from popug_cli.messages.base import Access, Declaration
 from popug_cli.messages.identity import LogIn
@@ -22,6 +23,7 @@ from popug_cli.server.login_limits import LoginLimits
 from popug_cli.server.peers import PEER_KEY, UNKNOWN_PEER
 from popug_cli.server.request_limits import ServerIdentity
 from popug_cli.server.requests import (
+    POSITION,
     decode_message,
     encode_answer,
     has_large_body,
@@ -134,7 +136,8 @@ def _http_error_of(error: Exception, report_error: ReportError) -> HttpError:
     if isinstance(error, PopugError):
         if error.exit_status in REPORTED_EXIT_STATUSES:
             report_error(error)
-        return HttpError(http_errors.status_of(error), error)
+        headers = {POSITION: positions.text_of(error.positions)} if error.positions else {}
+        return HttpError(http_errors.status_of(error), error, headers=headers)
     report_error(error)
     internal_error = InternalError(
         "internal", "popug failed with an internal error.", hint="The server's log has the details."

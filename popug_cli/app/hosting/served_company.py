@@ -84,7 +84,7 @@ class ServedCompany:
         seen: Positions = NO_POSITIONS,
         waited_seconds: float | None = None,
     ) -> PerformResult:
-        """Perform a message on behalf of the token's owner; raise a ``PopugError`` for any failure.
+        """Perform a message on behalf of the token's owner; raise a ``PopugError`` with positions for any failure.
 
         A query shows all up to the positions that the caller has ``seen``, or warns. A command with an idempotency key
         takes effect once, however often it is sent within 24 hours. With ``waited_seconds``, the time since the message
@@ -96,13 +96,23 @@ class ServedCompany:
         backend.reads.positions = KnownPositions(seen)
         if waited_seconds is not None:
             backend.reads.hands_off, backend.reads.waited_seconds = True, waited_seconds
+        try:
+            answer, is_replayed = self._perform(backend, message, token, key)
+        except PopugError as error:
+            error.positions = backend.reads.shown
+            raise
+        return PerformResult(answer, warnings, is_replayed, backend.reads.shown)
+
+    def _perform(
+        self, backend: LocalBackend, message: Message[Any], token: str | None, key: str | None
+    ) -> tuple[Any, bool]:
+        """Return the answer, and whether the key received it before."""
         if isinstance(message, Query):
-            return PerformResult(backend.perform(message, token), warnings, positions=backend.reads.shown)
+            return backend.perform(message, token), False
         principal = backend.authorize(message, token)
         if key is None:
-            return PerformResult(backend.perform_as(principal, message), warnings, positions=backend.reads.shown)
-        answer, is_replayed = perform_idempotently(backend, self._idempotency, principal, message, key)
-        return PerformResult(answer, warnings, is_replayed, backend.reads.shown)
+            return backend.perform_as(principal, message), False
+        return perform_idempotently(backend, self._idempotency, principal, message, key)
 
     def has_verified(self, token: str | None) -> bool:
         """Return whether the signature of a token was verified before and the token has not expired."""

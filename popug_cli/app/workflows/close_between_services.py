@@ -15,7 +15,6 @@ from popug_cli.app.workflows.close_day import check_next_day
 from popug_cli.bus.context import Context
 from popug_cli.bus.cursors import require_known_versions
 from popug_cli.bus.inbox import Consumption, consumption_of
-from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.billing import CloseDay, ClosedDay
 from popug_cli.messages.internal.billing import CloseNextDay
@@ -49,13 +48,14 @@ def close_ended_days(
     check = check_next_day(message, up_to, [])
     if backend.write(message, principal, lambda context: CompanySnapshot(context).ask(check)).day is None:
         return []
-    ended_by = ask_tasks(EndDay(day=up_to, confirmed=message.confirmed)).event_id
+    ended = ask_tasks(EndDay(day=up_to, confirmed=message.confirmed))
+    ended_by = ended.event_id
     try:
         if ended_by is not None:
             _wait_until_consumed(backend, principal, ended_by, pause or partial(_pause, backend))
         return _close_each(backend, message, principal, up_to, ended_by)
     except PopugError as error:
-        _say_ended(error, up_to, backend.calendar)
+        _say_ended(error, up_to, max(backend.calendar.date_of(backend.now()), backend.calendar.next_day(ended.day)))
         raise
 
 
@@ -66,14 +66,16 @@ def _wait_until_consumed(
 
     Raise ``behind`` at once if billing stops at an event which only a newer program knows.
     """
-    deadline = monotonic() + MAX_WAIT_SECONDS
+    began = monotonic()
     while True:
         backend.catch_up(completely=True)
         with backend.runtime.reading(principal) as context:
             consumption = consumption_of(context, "billing", event_id)
             if consumption is Consumption.PENDING:
                 require_known_versions(context, backend.consumers)
-        if consumption is not Consumption.PENDING or monotonic() > deadline:
+        waited_seconds = monotonic() - began
+        if consumption is not Consumption.PENDING or waited_seconds > MAX_WAIT_SECONDS:
+            backend.reads.add_wait(backend, waited_seconds)
             return
         pause(POLL_SECONDS)
 
@@ -98,9 +100,7 @@ def _close_each(
     return closed
 
 
-def _say_ended(error: PopugError, day: date, calendar: Calendar) -> None:
-    """Add to an error that the days up to a day have ended, and what that means."""
-    error.message += (
-        f" {day} has ended and is not closed yet: what is done from now on counts for {calendar.next_day(day)}."
-    )
+def _say_ended(error: PopugError, day: date, business_date: date) -> None:
+    """Add to an error that the days up to a day have ended, and the date that what is done now counts for."""
+    error.message += f" {day} has ended and is not closed yet: what is done from now on counts for {business_date}."
     error.details["ended"] = day.isoformat()

@@ -11,6 +11,7 @@ from popug_cli.bus.context import Context
 from popug_cli.bus.cursors import mark_published_done, require_known_versions
 from popug_cli.bus.dead_letters import event_id_of
 from popug_cli.bus.queries import list_parked_events
+from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.billing import CloseDay, ClosedDay, CloseReport, MailCount, SetAside
 from popug_cli.messages.internal.billing import (
     CheckNextDay,
@@ -33,7 +34,8 @@ def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) 
     """Close every open day up to the requested one, oldest first, then queue summaries and send mail.
 
     Raise ``future_date``, ``before_first_day``, ``no_such_day``, ``needs_yes`` or ``changed_meanwhile``, and ``behind``
-    if a consumer stops at an event which only a newer program knows. A dry run closes nothing.
+    if a consumer stops at an event which only a newer program knows. A dry run closes nothing. Between services, an
+    error after the close has the detail ``closed``, the last closed day: only mail is left then.
     """
     with backend.runtime.reading(principal) as context:
         require_known_versions(context, backend.consumers)
@@ -45,11 +47,22 @@ def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) 
     if message.dry_run:
         return _dry_run(backend, message, principal, up_to)
     closed = _close_days(backend, message, principal, up_to)
-    backend.catch_up(completely=True)
-    perform_part(backend, principal, QueueSummaries())
-    run = perform_part(backend, principal, SendDue()) if message.send_mail else None
-    mail = MailCount(run.sent, run.queued, run.failed) if run else None
-    return backend.rerun(partial(_report, backend, principal, closed, mail))
+    try:
+        backend.catch_up(completely=True)
+        perform_part(backend, principal, QueueSummaries())
+        run = perform_part(backend, principal, SendDue()) if message.send_mail else None
+        mail = MailCount(run.sent, run.queued, run.failed) if run else None
+        return backend.rerun(partial(_report, backend, principal, closed, mail))
+    except PopugError as error:
+        if backend.runtime.service and closed:
+            _say_closed(error, closed[-1].business_date)
+        raise
+
+
+def _say_closed(error: PopugError, day: date) -> None:
+    """Add to an error of the mail that a day is closed; ``popug close-day`` then does what is left."""
+    error.message += f" {day} is closed: when you run `popug close-day` again, it sends the mail that is left."
+    error.details["closed"] = day.isoformat()
 
 
 def _report(

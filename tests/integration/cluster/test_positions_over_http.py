@@ -116,6 +116,26 @@ def test_close_that_is_behind_has_status_503(impatient: ServedServices) -> None:
     assert refused.document["exit_status"] == 8
 
 
+def test_error_has_the_positions_that_it_tells_of(impatient: ServedServices) -> None:
+    """A refused token has read nothing; a task that was not found has been looked for."""
+    position = impatient.add_task().headers["popug-position"]
+    missing = impatient.tasks.post("tasks/get_task", {"number": 999}, impatient.tokens["kesha"])
+    assert (missing.status, missing.headers["popug-position"]) == (404, position)
+    refused = impatient.tasks.post("tasks/get_task", {"number": 999}, "forged")
+    assert (refused.status, "popug-position" in refused.headers) == (401, False)
+
+
+def test_repeated_answer_has_its_position_again(impatient: ServedServices) -> None:
+    """A client whose connection broke sends a command again, and has not seen the first answer."""
+    kesha = impatient.tokens["kesha"]
+    first, again = (
+        impatient.tasks.post("tasks/add_task", {"title": "Feed the cage"}, kesha, Idempotency_Key="once")
+        for _ in range(2)
+    )
+    assert again.headers["idempotency-replayed"] == "true"
+    assert (again.document, again.headers["popug-position"]) == (first.document, first.headers["popug-position"])
+
+
 def test_client_carries_positions_between_services(patient: ServedServices) -> None:
     warnings: list[str] = []
     tasks, billing = (

@@ -109,6 +109,16 @@ LINKED_BUGS = {
         "a relay that has sent a part of the log stores that it has sent all",
         (Change("bus/relay.py", "end=sent.end, start=sent.start)", "end=sent.head, start=sent.start)"),),
     ),
+    "lost-event-late": Bug(
+        "a record that contradicts the last accepted event is taken for a late one",
+        (
+            Change(
+                "bus/streams.py",
+                "    if isinstance(record, WatermarkRecord) and record.position < state.last:\n",
+                "    if True:\n",
+            ),
+        ),
+    ),
     "no-business-date": Bug(
         "billing enters an event under the date of its time, whatever tasks says",
         (Change("billing/days.py", "event.business_date or date_of(event.time)", "date_of(event.time)"),),

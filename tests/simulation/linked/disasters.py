@@ -97,7 +97,8 @@ def _received(world: "LinkedWorld", receiver: str, name: str) -> Received:
 def fail_over(world: "LinkedWorld", operation: Operation) -> None:
     """A service loses its last commits and goes on; what follows is noticed, then all are restored.
 
-    Most of the time it then publishes as many events as it has lost, and the topic loses those records.
+    Most of the time it then publishes as many events as it has lost, and the topic loses those records. Or events of
+    other services take the place of the lost ones.
     """
     name = _victim(world, operation)
     copy_databases(world, world.root / "standby")
@@ -107,7 +108,9 @@ def fail_over(world: "LinkedWorld", operation: Operation) -> None:
         _flow(world, name, operation, turn, [])
     histories, lost_count = [own_events(world, name)], world.head(name) - before
     put_back(world, world.root / "standby", name)
-    if operation.a % 4:
+    if operation.b % 5 == 0:
+        _receive(world, name, lost_count)
+    elif operation.a % 4:
         for _ in range(lost_count):
             _publish(world, name)
         start = len(world.topics[name].records)
@@ -187,6 +190,15 @@ def _publish(world: "LinkedWorld", name: str, *, is_subscribed: bool = False) ->
         }[name]  # fmt: skip
     with world.services[name].runtime.writing(ANONYMOUS) as context:
         context.events.publish(event)
+
+
+def _receive(world: "LinkedWorld", name: str, count: int) -> None:
+    """Let a service receive some events of another one, if it receives any."""
+    for origin in list(SERVICES[name].subscriptions)[:1]:
+        for _ in range(count):
+            _publish(world, origin, is_subscribed=True)
+        chaos.relay(world, origin)
+        chaos.replicate(world, name, origin)
 
 
 def _require_one_history(world: "LinkedWorld", receiver: str, name: str, histories: list[History]) -> None:

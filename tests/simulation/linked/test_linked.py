@@ -9,8 +9,11 @@ from tests.simulation.bugs import PROGRAM
 from tests.simulation.campaign import LINKED_HOMES, Order, campaign
 from tests.simulation.linked.__main__ import DEFAULT_OPERATIONS, LENGTH, hunt, main, replay_line
 from tests.simulation.linked.bugs import LINKED_BUGS
+from tests.simulation.linked.chaos import ORIGINS, STREAMS
 from tests.simulation.linked.plan import plan
+from tests.simulation.linked.run import run, workshop
 from tests.simulation.linked.steps import STEPS
+from tests.simulation.plan import Operation, Plan
 
 JOBS = 2
 # Found within some hundred operations; `python -m tests.simulation.linked --bugs` finds the others as well.
@@ -31,6 +34,21 @@ def test_two_thousand_operations_end_like_one_process() -> None:
     assert tally.failed is None, f"{tally.failed[1].detail}\nreplay: {replay_line(tally.failed[0], None)}"
     assert tally.operations == DEFAULT_OPERATIONS
     assert 0 < tally.wild < tally.worlds
+
+
+def test_republish_that_nobody_waits_for_is_no_failure() -> None:
+    identity = ORIGINS.index("identity")
+    streams = [number for number, (_, origin) in enumerate(STREAMS) if origin == "identity"]
+    steps = [
+        ("set_email", 0, 0),
+        ("relay", identity, 5),
+        *(("replicate", stream, 5) for stream in streams),
+        ("republish", identity, 0),
+    ]
+    operations = tuple(Operation(place, kind, a, b, 1) for place, (kind, a, b) in enumerate(steps))
+    with workshop() as shop:
+        verdict = run(Plan("republish", wild=False, cut_short=0.0, operations=operations), shop)
+    assert verdict.ok, verdict.detail
 
 
 def test_bugs_in_the_links_are_found() -> None:
