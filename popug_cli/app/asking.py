@@ -1,4 +1,4 @@
-"""Ask messages of the modules: the parts of a composed answer, all on one snapshot, and workflows."""
+"""Ask the modules by messages: for the parts of a composed answer, all on one snapshot, and for workflows."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar

@@ -74,7 +74,7 @@ HANDLER_MODULES: dict[type[Message[Any]], str] = {
 }
 ONE_WRITE_MODULES = {"workflows.changed_tasks"}
 
-# The services of a cluster that perform composed messages; those of the bus, the company and hooks are not among them.
+# The services of a cluster that perform composed messages; each service performs all others for its own part.
 SERVICES_OF_COMPOSED: dict[type[Message[Any]], str] = {
     AddTask: "tasks",
     CompleteTask: "tasks",
@@ -134,7 +134,7 @@ def service_function(declaration: Declaration) -> Callable[..., Any] | None:
 def service_of(declaration: Declaration) -> str:
     """Return the service of a cluster that performs a message, or an empty text if each service performs it.
 
-    Each service answers the messages of the bus, the company and hooks with its own part.
+    Each service performs the messages of the bus, and composed ones that are not in ``SERVICES_OF_COMPOSED``.
     """
     if declaration.message in HANDLER_MODULES:
         return SERVICES_OF_COMPOSED.get(declaration.message, "")

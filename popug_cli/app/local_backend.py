@@ -214,7 +214,7 @@ class LocalBackend:
                     raise
 
     def querying(self, principal: Principal) -> AbstractContextManager[Context]:
-        """Return a context manager for a query: a snapshot of a replica, if there is one, that is new enough."""
+        """Return a context manager for a query: a new enough snapshot, of a replica if there is one."""
         return self.reads.querying(self, principal)
 
     def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:

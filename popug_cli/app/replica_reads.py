@@ -1,4 +1,4 @@
-"""Read from a replica of the database, or in a service of a cluster, but never less than the caller has seen."""
+"""Snapshots of a replica, or of a service of a cluster, that show what the caller has seen, or a warning if not."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -46,7 +46,7 @@ class Reads:
 
     ``positions`` are those that the caller has seen. Without ``allows_replica``, queries read from the primary. With
     ``hands_off``, a message that has to wait for other services raises ``StillBehindError`` instead, unless it insists
-    or has changed something; ``waited_seconds`` is the time for which the caller has waited for that.
+    or has changed something; ``waited_seconds`` is the time that the caller has waited already.
     """
 
     def __init__(self, positions: KnownPositions) -> None:
@@ -99,7 +99,7 @@ class Reads:
     def show_newest(self, runtime: Runtime) -> None:
         """Make the newest positions of this process those of the answer, and those that later queries must show.
 
-        For a service, they are read; its position is that of its own last event, which other services receive.
+        For a service, they are read from its database; its position is that of its own last event.
         """
         self.hands_off = False
         newest = State(runtime.newest.position, runtime.newest.change_number)

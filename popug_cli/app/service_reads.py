@@ -25,14 +25,14 @@ INSIST_SECONDS = 30.0
 # A close, the mail that it sends, and what its summaries ask analytics for.
 INSISTING: tuple[type[Message[Any]], ...] = (CloseDay, SendMail, SendDue, QueueSummaries, GetMostExpensiveTask)
 MAX_NAMED = 3
-WHO_MAY = "identity"  # who may send a command, and who can be assigned: what every other command decides upon
+USERS_ORIGIN = "identity"  # all other commands decide upon its events: who may send them, and who can be assigned
 
 EnterSnapshot = Callable[[ExitStack], Context]
 Lacks = Callable[[Mapping[str, ReceivedLog]], Collection[str]]
 """Returns the origins of which the logs lack something that is waited for."""
 
 
-class Look(NamedTuple):
+class CoverageCheck(NamedTuple):
     """A snapshot, how far the service is there with each log, and the origins of which it still lacks something."""
 
     context: Context
@@ -54,12 +54,12 @@ class ServiceReads:
 
         Also warn of events among them that a consumer has set aside.
         """
-        look = self._wait(enter_snapshot, self._lacks_some(seen), stack)
-        if look.lacking:
-            self._warn_once(_behind(self._service, look.lacking))
-        if missing := missing_events(look.context, look.logs, seen):
+        check = self._wait(enter_snapshot, self._lacks_some(seen), stack)
+        if check.lacking:
+            self._warn_once(_behind(self._service, check.lacking))
+        if missing := missing_events(check.context, check.logs, seen):
             self._warn_once(_set_aside(missing))
-        return look.context
+        return check.context
 
     def add_wait(self, seconds: float) -> None:
         """Count a wait of the message elsewhere for what another service has published."""
@@ -76,20 +76,22 @@ class ServiceReads:
         is_preview = isinstance(message, CloseDay) and message.dry_run
         insists = isinstance(message, INSISTING) and not is_preview
         if isinstance(message, Query) and not insists:
-            return  # its snapshot is waited for
-        lacks = self._lacks_some(seen) if insists or is_preview else _lacks_consumed(WHO_MAY, seen)
+            return  # ``enter_covering`` waits for its snapshot
+        lacks = self._lacks_some(seen) if insists or is_preview else _lacks_consumed(USERS_ORIGIN, seen)
         with ExitStack() as stack:
-            look = self._wait(enter_snapshot, lacks, stack, insists=insists)
-        if look.lacking and insists:
-            raise _refused(self._service, look.lacking)
-        if look.lacking:
-            self._warn_once(_behind(self._service, look.lacking))
+            check = self._wait(enter_snapshot, lacks, stack, insists=insists)
+        if check.lacking and insists:
+            raise _refused(self._service, check.lacking)
+        if check.lacking:
+            self._warn_once(_behind(self._service, check.lacking))
 
     def _lacks_some(self, seen: Positions) -> Lacks:
         return lambda logs: uncovered(self._service, logs, seen)
 
-    def _wait(self, enter_snapshot: EnterSnapshot, lacks: Lacks, stack: ExitStack, *, insists: bool = False) -> Look:
-        """Return the first look at which nothing lacks, else the last one; its snapshot stays open in ``stack``."""
+    def _wait(
+        self, enter_snapshot: EnterSnapshot, lacks: Lacks, stack: ExitStack, *, insists: bool = False
+    ) -> CoverageCheck:
+        """Return the first check that finds nothing lacking, else the last; its snapshot stays open in ``stack``."""
         began, pause, consumed_up_to = monotonic(), FIRST_PAUSE_SECONDS, -1
         deadline = began + (INSIST_SECONDS if insists else WAIT_SECONDS) - self._waited_seconds
         while True:
@@ -102,7 +104,7 @@ class ServiceReads:
                 if not lacking or monotonic() >= deadline:
                     self._waited_seconds += monotonic() - began
                     stack.enter_context(attempt.pop_all())
-                    return Look(context, logs, lacking)
+                    return CoverageCheck(context, logs, lacking)
             if context.position > consumed_up_to:
                 consumed_up_to = context.position
                 self._backend.catch_up()

@@ -50,9 +50,9 @@ COMPARES_MODULES = frozenset(
         "business_dates_follow_ends",
     }
 )
-_CHECKED_ELSEWHERE = {name: service for service, names in CHECKED_BY.items() for name in names}
+_SERVICE_OF_CHECK = {name: service for service, names in CHECKED_BY.items() for name in names}
 
 
 def is_run_by(service: str, check: str) -> bool:
     """Return whether the doctor runs a check in the database of a service; it runs all in that of a whole company."""
-    return not service or (check not in COMPARES_MODULES and _CHECKED_ELSEWHERE.get(check, service) == service)
+    return not service or (check not in COMPARES_MODULES and _SERVICE_OF_CHECK.get(check, service) == service)

@@ -58,7 +58,7 @@ def received_events_match_log(context: Context) -> LogCheck:
 
 
 def stream_gaps(context: Context) -> Check:
-    """Check that no stream lacks an event for longer than a moment."""
+    """Check that no stream lacks an event for more than a minute."""
     return check_result("stream_gaps", "no stream lacks an event for more than a minute", [*gap_problems(context)])
 
 
@@ -121,7 +121,7 @@ class _Marks:
 
 
 def _position_in(envelope: str) -> int | None:
-    """Return the position that an envelope says, or None if it says none."""
+    """Return the position that an envelope names, or None if it names none."""
     try:
         return int(_decode_sequence(envelope).sequence)
     except (*UNREADABLE_ENVELOPE_ERRORS, ValueError):

@@ -74,7 +74,7 @@ def _wrong_keys(context: Context, news: TokenNews) -> Iterator[str]:
 
 
 def _wrong_owners(context: Context, news: TokenNews) -> Iterator[str]:
-    """Yield the users with tokens of a kind that are not void as the events say, or whose entry would go too early."""
+    """Yield the users with tokens of a kind that are not void as the events say, or whose entry expires too early."""
     stored = {(row[0], row[1]): (row[2], row[3]) for row in context.connection.select(SELECT_OWNERS)}
     for owner in sorted(stored.keys() | news.expiries.keys()):
         expiry, void = news.expiries.get(owner), news.void.get(owner)

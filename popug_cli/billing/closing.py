@@ -31,7 +31,7 @@ from popug_cli.messages.billing import (
 )
 
 PAYEES_PER_BATCH = 500
-MAX_LINES_BYTES = MAX_EVENT_BYTES - 100_000  # the rest of the event is much smaller than that
+MAX_LINES_BYTES = MAX_EVENT_BYTES - 100_000  # the rest of the event needs much less than 100,000 bytes
 MAX_BYTES_WITHOUT_TITLE = 200  # of a line
 MAX_BYTES_PER_CHARACTER = 6  # of a title in JSON
 # An employee without entries on the day has no row for it; then the latest earlier row has the balance.
@@ -166,8 +166,8 @@ def _publish_payouts(
 def _shown_lines(lines: list[PayslipLine]) -> list[PayslipLine]:
     """Return the first lines, as many as the event of a payout can have: ``MAX_PAYSLIP_LINES``, ``MAX_LINES_BYTES``."""
     lines = lines[:MAX_PAYSLIP_LINES]
-    titles = sum([len(line.task.title) for line in lines if line.task])
-    if MAX_BYTES_WITHOUT_TITLE * len(lines) + MAX_BYTES_PER_CHARACTER * titles <= MAX_LINES_BYTES:
+    title_characters = sum([len(line.task.title) for line in lines if line.task])
+    if MAX_BYTES_WITHOUT_TITLE * len(lines) + MAX_BYTES_PER_CHARACTER * title_characters <= MAX_LINES_BYTES:
         return lines
     sizes = accumulate(len(msgspec.json.encode(line)) + 1 for line in lines)
     return [line for line, size in zip(lines, sizes, strict=True) if size <= MAX_LINES_BYTES]

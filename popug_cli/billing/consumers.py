@@ -1,4 +1,4 @@
-"""Billing's consumer: it opens accounts, prices tasks, charges fees, credits rewards, and notes which days ended."""
+"""Billing's consumer: it opens accounts, prices tasks, charges fees, credits rewards, and records ended days."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

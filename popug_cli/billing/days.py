@@ -75,13 +75,13 @@ def open_business_date(as_of: datetime | None, context: Context) -> date:
     if as_of is None:
         first = _first_not_ended(day_bounds(context), context)
     else:
-        closed = max(filter(None, (closed_by(as_of, context), _ended_by(as_of, context))), default=None)
-        first = context.calendar.next_day(closed) if closed else None
+        last = max(filter(None, (closed_by(as_of, context), _ended_by(as_of, context))), default=None)
+        first = context.calendar.next_day(last) if last else None
     return business_date(today, first) if first else today
 
 
 def correction_date(wrong_entry_date: date, context: Context) -> date:
-    """Return the business date of a reversal of now: the open business date, but never before the reversed entry."""
+    """Return the business date of a reversal made now: the open business date, but never before the reversed entry."""
     return max(open_business_date(None, context), wrong_entry_date)
 
 

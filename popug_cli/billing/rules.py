@@ -108,10 +108,10 @@ def require_expected_payouts(expected_cents: int, payouts_cents: Sequence[int], 
 def behind(day: date, event_id: str, *, is_set_aside: bool) -> Unavailable:
     """Return the error for a day that tasks has ended, if billing has not consumed its ``day_ended`` yet."""
     if is_set_aside:
-        reason = f"billing failed on the event {event_id}, which ends it, and has set it aside"
+        reason = f"billing failed on the event {event_id}, which ended the day, and has set it aside"
         hint = "Run `popug events dead`, repair the cause, and run `popug events retry`; then close the day again."
     else:
-        reason = f"billing has not processed the event {event_id} yet, which ends it"
+        reason = f"billing has not processed the event {event_id}, which ended the day"
         hint = "Run `popug close-day` again in a moment."
     return Unavailable(
         "behind",

@@ -35,7 +35,7 @@ END_OF_TIME = "9999"  # later in text order than the RFC 3339 texts of earlier y
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
 GiveUp = Callable[[Delivered[Event], str, Context], bool]
 ProcessRows = Callable[["Consumer", Sequence[StoredEvent], set[str], Context], int]
-"""Process rows of the log, of which no subject is blocked; add the subjects of failures to the blocked ones."""
+"""Processes rows of the log whose subjects are not blocked; adds the subjects of failures to the blocked ones."""
 
 
 class Turn(NamedTuple):
@@ -88,7 +88,7 @@ class Consumer:
 
 
 def may_be_repeated(error: PopugError) -> bool:
-    """Return whether a consumer can go on after an error of the database's server: it looks up again what is done."""
+    """Return whether a consumer may run again after an error of the database server: it first looks up what is done."""
     return isinstance(error, TransactionLost) or error.code == "in_doubt"
 
 
@@ -131,7 +131,10 @@ def _process_next_batch(
 
 
 def try_next_batch(runtime: Runtime, consumer: Consumer) -> int:
-    """Process the consumer's next batch; return how many events failed, 0 if the commit was lost: look again then."""
+    """Process the consumer's next batch and return how many events failed.
+
+    Return 0 as well if the transaction was lost or its commit is in doubt; the caller then looks again what is left.
+    """
     try:
         return process_next_batch(runtime, consumer).failures
     except PopugError as error:

@@ -41,7 +41,7 @@ def start(context: Context, consumer: str) -> tuple[int, bool]:
 
 
 class Consumption(StrEnum):
-    """Whether a consumer has done an event, has parked or dropped it, or has still to process or receive it."""
+    """Whether a consumer has done an event, has parked or dropped it, or still has to process or receive it."""
 
     DONE = "done"
     SET_ASIDE = "set_aside"
@@ -49,7 +49,7 @@ class Consumption(StrEnum):
 
 
 def consumption_of(context: Context, consumer: str, event_id: str) -> Consumption:
-    """Return whether a consumer has done an event, given by its id; the event may be of this transaction."""
+    """Return what a consumer has done with an event, given by its id; this transaction may have published the event."""
     context.events.flush()
     event = context.log.by_id(event_id)
     if event is None:
@@ -58,8 +58,8 @@ def consumption_of(context: Context, consumer: str, event_id: str) -> Consumptio
     covering = context.connection.select_one(SELECT_RANGE_BEFORE, **place)
     if covering and covering[1] >= event.sequence:
         return Consumption.DONE
-    is_set_aside = "SELECT 1 FROM bus_set_aside WHERE consumer = :consumer AND sequence = :sequence"
-    return Consumption.SET_ASIDE if context.connection.scalar(is_set_aside, **place) else Consumption.PENDING
+    select_set_aside = "SELECT 1 FROM bus_set_aside WHERE consumer = :consumer AND sequence = :sequence"
+    return Consumption.SET_ASIDE if context.connection.scalar(select_set_aside, **place) else Consumption.PENDING
 
 
 def mark_done(context: Context, consumer: str, first: int, last: int) -> None:

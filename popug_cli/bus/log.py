@@ -58,7 +58,7 @@ class Log:
     ) -> list[StoredEvent]:
         """Return the next events of some types after a position, at most ``limit``, in log order.
 
-        Those of ``prefixes`` with any number of a version belong to them.
+        Events of ``prefixes``, which lack the number of the version, are returned in any version.
         """
         where = f"sequence > ? AND {type_condition(types, prefixes)} ORDER BY sequence LIMIT ?"
         return self._rows(where, (position, *types, *prefixes, limit))
@@ -174,7 +174,7 @@ class Log:
 
 
 def type_condition(types: Sequence[str], prefixes: Sequence[str]) -> str:
-    """Return the condition that an event has one of the types, or one of the prefixes and any number of a version."""
+    """Return the condition that an event has one of the types, or one of the prefixes in any version."""
     known = f"type IN ({_placeholders(types)})"
     return f"({known} OR {OF_PREFIX} ({_placeholders(prefixes)}))" if prefixes else known
 

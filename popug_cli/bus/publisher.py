@@ -135,7 +135,7 @@ class Publisher:
         return event_id
 
     def append_received(self, origin: str, events: Sequence[tuple[int, str]]) -> None:
-        """Append events of another service, byte for byte, and mark them; they become part of the hash chain as well.
+        """Append events of another service, byte for byte, and mark them as received; the hash chain covers them too.
 
         ``events`` are positions in the log of ``origin``, with the envelopes. Raise ``integrity`` if the log is full.
         """

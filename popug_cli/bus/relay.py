@@ -1,4 +1,4 @@
-"""The relay: claim the own events that the topic lacks, make their records, and advance when all are acknowledged.
+"""The relay: claim a service's own events that its topic lacks, make records, advance when all are acknowledged.
 
 The records depend on the claim alone, and the claim on the log. So relays that run at the same time send the same
 records for an event, and a relay that stops before ``advance`` sends them again.
@@ -26,7 +26,7 @@ SELECT_PREVIOUS_OWN = f"""
 
 
 class OwnEvent(NamedTuple):
-    """A stored event of the publisher's own, at its position."""
+    """An event that this service published, at its position."""
 
     position: int
     id: str
@@ -64,9 +64,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 def records_of(claim: Claim) -> list[TopicRecord]:
     """Return the records of the claimed events, then a watermark at the end of the claim.
 
-    While the relay sends events again, a watermark comes before it at the position that it had reached, so that the
-    receivers know that the publisher is alive and what they have. Only a watermark at the head may have ``includes``:
-    the events that follow from what the publisher has consumed may be anywhere up to the head. Raise
+    While the relay sends events again, another watermark comes before that one, at the position that the relay had
+    reached. So receivers that have everything know that the publisher is alive. Only a watermark at the head may have
+    ``includes``: the events that follow from what the publisher has consumed may be anywhere up to the head. Raise
     ``InvalidStoredValue`` if an event cannot be a record.
     """
     records = []
@@ -102,7 +102,7 @@ def _watermark_reached(claim: Claim) -> TopicRecord:
 def claim(context: Context, includes: Mapping[str, int], limit: int = MAX_CLAIM_EVENTS) -> Claim:
     """Return what the relay has to send next, at most ``limit`` events, and store the head of the log as claimed.
 
-    The write proves that all events before the head are committed where this transaction is: on the standby as well.
+    The commit of this write waits for a synchronous standby, so a failover loses no event that is then sent.
     Raise ``not_a_service``, or ``two_publishers`` if the topic has a record of this log that the log lacks.
     """
     connection = context.connection

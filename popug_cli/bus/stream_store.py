@@ -82,7 +82,7 @@ _decode_source = msgspec.json.Decoder(_Source).decode
 def origin_of(envelope: str) -> str:
     """Return the service that publishes an event, or an empty text if the envelope has no readable source.
 
-    It is the service of its source; an event of the bus has the service whose consumer it concerns.
+    It is the service of the event's source. An event of the bus belongs to the service whose consumer it concerns.
     """
     try:
         event = _decode_source(envelope)

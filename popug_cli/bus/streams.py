@@ -2,8 +2,8 @@
 
 A stream is what a service receives of one publisher's log. The topic may repeat records, reorder them and lose them,
 and several relays may send at the same time. Each record names the publisher's own event before it (``previous`` and
-``previous_id``), and that depends on the publisher's log alone. So the receiver accepts an event only if it holds all
-own events before it, and holds a prefix of one history at any time.
+``previous_id``), and that depends on the publisher's log alone. So the receiver accepts an event only if it has
+accepted all own events before it, and holds a prefix of one history at any time.
 
 A watermark says that all events of the topic up to a position stand before it. It raises the position up to which the
 receiver knows that it holds everything, also if the publisher's last positions are events of other services.
@@ -28,7 +28,7 @@ class StreamVerdict(StrEnum):
     """It is the next event: the receiver stores it, if it subscribes to its name."""
 
     WATERMARK = "watermark"
-    """The watermark holds here."""
+    """It is a watermark, and the receiver has accepted all events before it."""
 
     DUPLICATE = "duplicate"
     """It is an event that the receiver has accepted before."""
@@ -46,7 +46,7 @@ class StreamVerdict(StrEnum):
     """The publisher's log contradicts the accepted events; from now on the stream takes nothing."""
 
     STOPPED = "stopped"
-    """The history changed before this record; it is dropped without a look at it."""
+    """The history changed before this record; it is dropped and not examined."""
 
 
 class ChangeReason(StrEnum):
@@ -78,12 +78,12 @@ class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
 class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a stream at its receiver.
 
-    ``log_id`` is the id of the publisher's log; only ``init`` and ``restore`` set it, never a record. ``last`` and
-    ``last_id`` are the position and the id of the last accepted event, 0 and empty before the first. ``includes`` has
-    the greatest positions of the watermarks up to ``includes_watermark``; it is true of a consumer that has consumed
-    the stream up to there. ``gap_since`` is the instant at which a gap was noticed that no event has filled since.
-    ``stamped_at`` is the newest instant at which the broker stored a watermark at ``watermark``, by the broker's
-    clock.
+    ``log_id`` is the id of the publisher's log; it is set when a service is created or restored, never by a record.
+    ``last`` and ``last_id`` are the position and the id of the last accepted event, 0 and empty before the first.
+    ``includes`` has the greatest positions of the watermarks up to ``includes_watermark``; it is true of a consumer
+    that has consumed the stream up to there. ``gap_since`` is the instant at which a gap was noticed that no event has
+    filled since. ``stamped_at`` is the newest instant at which the broker stored a watermark at ``watermark``, by the
+    broker's clock.
     """
 
     log_id: str
@@ -153,7 +153,7 @@ def _decide_known_position(state: StreamState, record: EventRecord, stored_id: s
 def _decide_earlier_previous(state: StreamState, record: EventRecord | WatermarkRecord, now: datetime) -> Decision:
     """Decide on a record whose previous event comes before the last accepted one.
 
-    Both are at least at the position of the last event, unless it is a watermark from before that event.
+    The record is at or after the position of that event, unless it is a watermark from before it.
     """
     if isinstance(record, WatermarkRecord) and record.position < state.last:
         return Decision(StreamVerdict.LATE, state)

@@ -1,6 +1,7 @@
 """The threads of a service that link its log with those of the other services, while a server holds its home open.
 
-One thread relays, and one replicates each log that the service receives, so that identity never waits behind billing.
+One thread relays, and one replicates each log that the service receives, so that events of identity never wait
+behind those of billing.
 A commit that makes the log longer wakes the relay at once. Without one it sends a watermark each second.
 """
 
@@ -55,7 +56,7 @@ class LinkThreads:
             thread.join()
 
     def _run(self, step: Callable[[], None]) -> None:
-        """Repeat a step until ``stop``; log an error unless it is that of the step before, then wait and go on."""
+        """Repeat a step until ``stop``; after an error, wait; log it unless the step before had the same."""
         last_error = ""
         while not self._stopping.is_set():
             try:

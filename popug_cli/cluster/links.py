@@ -56,7 +56,7 @@ def relay_once(runtime: Runtime, topic: Topic, includes: Includes, limit: int = 
 
 
 def read_back_once(runtime: Runtime, topic: Topic) -> None:
-    """Look at the records of the service's own topic that it has not looked at yet; raise ``not_a_service``."""
+    """Check the records of the service's own topic that are not checked yet; raise ``not_a_service``."""
     with runtime.reading(ANONYMOUS) as context:
         offset = require_relay(context).own_offset
     while records := topic.read(offset, MAX_TAKEN_RECORDS):
@@ -67,7 +67,7 @@ def read_back_once(runtime: Runtime, topic: Topic) -> None:
 
 
 def send_once(runtime: Runtime, topic: Topic, includes: Includes, limit: int = MAX_CLAIM_EVENTS) -> bool:
-    """Do what ``relay_once`` does, without a look at the topic."""
+    """Do what ``relay_once`` does, without reading the topic back."""
     with runtime.writing(ANONYMOUS) as context:
         claimed = relay.claim(context, includes(context), limit)
     topic.produce(relay.records_of(claimed))

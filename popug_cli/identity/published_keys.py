@@ -1,8 +1,8 @@
 """The public keys that verify the company's tokens.
 
-A home verifies with the files of its own keys. Homes that share a database sign with a key each, and publish it in the
-table ``identity_keys``. The other services of a cluster have no key of their own: they copy the keys of identity into
-that table from the events ``key_published``, and verify with the copies.
+A home verifies with the files of its own keys. Homes that share a database each sign with their own key, and publish
+it in the table ``identity_keys``. The other services of a cluster have no key of their own: they copy the keys of
+identity into that table from the events ``key_published``, and verify with the copies.
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ from popug_cli.messages.principal import ANONYMOUS
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-SIGNING_SERVICES = ("", "identity")  # a company with one database, and the service; others verify with copies
+SIGNING_SERVICES = ("", "identity")  # empty: a company with one database; all other services verify with copies
 SELECT_KEY = "SELECT public_key FROM identity_keys WHERE kid = :kid"
 INSERT_KEY = "INSERT INTO identity_keys (kid, public_key, added_at) VALUES (?, ?, ?) ON CONFLICT (kid) DO NOTHING"
 
@@ -88,7 +88,7 @@ def find_key_in(context: Context) -> tokens.FindKey:
 
 
 def stored_key(context: Context, kid: str) -> "Ed25519PublicKey | None":
-    """Return the key in the table with that id, or None if there is none or it is another key than its id says."""
+    """Return the key in the table with that id, or None if there is none, or if the id is not that of the key."""
     public_key = context.connection.scalar(SELECT_KEY, kid=kid)
     return None if public_key is None else keys.load_public_key(kid, public_key)
 

@@ -1,8 +1,8 @@
 """Verify tokens and authorize their owners in a service of a cluster, which does not have identity's tables.
 
 The service has copies of the public keys and a deny list. So a login works here at once, also while no event arrives.
-While nothing arrives from identity, a revocation may be missing; so after ``MAX_SILENCE`` the service refuses what only
-a role above worker permits, and to send mail. What a worker may do goes on.
+While nothing arrives from identity, a revocation may be missing. So after ``MAX_SILENCE`` the service refuses to send
+mail, and refuses all messages that a worker may not send.
 """
 
 from datetime import datetime, timedelta
@@ -43,7 +43,7 @@ def verify(token: str, runtime: Runtime) -> tokens.Claims:
     its key has not arrived within ``KEY_WAIT_SECONDS``.
     """
     issuer, now = tokens.issuer_of(runtime.home_id), runtime.clock.now()
-    claims = tokens.unverified_claims(token)  # only a token that says the right things is worth a wait for its key
+    claims = tokens.unverified_claims(token)  # only a token with valid claims is worth a wait for its key
     tokens.check_claims(claims, issuer, now)
     position = _require_position(claims).at
     assert position is not None

@@ -128,7 +128,7 @@ def apply(news: TokenNews, context: Context) -> None:
     owners = [(*owner, 0, to_rfc3339(expiry)) for owner, expiry in news.expiries.items() if expiry > expired_by]
     context.connection.execute_many(UPSERT_OWNER, owners)
     void = news.void.items()
-    if has_all:  # a user without a row has no token that has not expired
+    if has_all:  # a user without a row has expired tokens at most
         voided = [(event.position, *owner, event.position) for owner, event in void]
         context.connection.execute_many(UPDATE_VOID_BELOW, voided)
     else:  # the event that issued a token may be among those set aside

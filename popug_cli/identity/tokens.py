@@ -79,7 +79,7 @@ def unverified_claims(token: str) -> Claims:
 
 
 def check_claims(claims: Claims, issuer: str, now: datetime) -> None:
-    """Raise ``token_invalid`` for the claims of another company or a lifetime too long, else ``token_expired``."""
+    """Raise ``token_invalid`` for another company or an invalid lifetime, else ``token_expired`` after the expiry."""
     if claims.iss != issuer or claims.aud != AUDIENCE:
         raise invalid("it was issued for another company")
     if not 0 < claims.exp - claims.iat <= MAX_TOKEN_LIFETIME.total_seconds():

@@ -79,7 +79,7 @@ class Declaration(msgspec.Struct, frozen=True):
     ``roles_for_others`` are the roles that may name another user in the field ``username``; by default they equal
     ``roles``. ``scopes`` limit machine tokens: a token with a scope may send only the messages that have its scope.
     ``handler`` is the module, below ``popug_cli``, of the function that performs the message. A workflow runs several
-    transactions. A message is internal if it is in ``messages/internal/``: only a composed answer sends it.
+    transactions. A message is internal if it is in ``messages/internal/``: only handlers of other messages send it.
     """
 
     message: "type[Message[Any]]"

@@ -69,7 +69,8 @@ class StreamStatus(msgspec.Struct, frozen=True):
 
     ``last`` is the position of the last accepted event in the publisher's log. Everything up to ``watermark`` is there.
     ``behind`` counts the received events that a consumer still has to process. ``mangled`` and ``other_log`` count
-    records that were ignored. ``next_offset`` is the place in the topic. An event is missing since ``gap_since``.
+    records that were ignored. ``next_offset`` is the place in the topic. An event has been missing since
+    ``gap_since``.
     """
 
     origin: str

@@ -26,7 +26,7 @@ class DatabaseFiles:
     checkpoint changes the database, and after a VACUUM it shortens it. So a changed database is read again, on a
     connection without a cache: it must contain the newest link of the hash chain that was remembered.
     ``select_newest_link`` and ``select_link`` (by its key) read such links. Raise ``OSError`` if a file does not exist.
-    A connection of its own stays open until ``close``: with the last one, SQLite deletes the WAL.
+    A connection of its own stays open until ``close``: SQLite deletes the WAL with the last connection.
     """
 
     def __init__(self, database: SqliteDatabase, *, select_newest_link: str, select_link: str) -> None:

@@ -27,7 +27,7 @@ def last_ended(context: Context) -> date | None:
 
 
 def business_date(context: Context) -> date:
-    """Return the date that an event of now counts for: today or, if today has ended, the day after the last ended."""
+    """Return the date that an event published now counts for: today, or the day after the last ended one if later."""
     return business_date_after(last_ended(context), context)
 
 

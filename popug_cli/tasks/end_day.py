@@ -71,7 +71,7 @@ def end_day_of_service(
 
 
 def _check(message: EndDay, ended: EndOfDays, context: Context) -> None:
-    """Raise the refusal of a day that may not end now."""
+    """Raise the error for a day that may not end now."""
     calendar = context.calendar
     validate_close_date(message.day, calendar.date_of(context.now), ended.first_day)
     if not calendar.exists(message.day):

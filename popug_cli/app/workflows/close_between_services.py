@@ -39,7 +39,7 @@ def close_ended_days(
     ask_tasks: AskTasks,
     pause: Callable[[float], None] | None = None,
 ) -> list[ClosedDay]:
-    """End the days up to a date at tasks, then close the open ones and return them, oldest first.
+    """Let tasks end the days up to a date, then close the open ones and return them, oldest first.
 
     If none is open, tasks is not asked. Raise ``changed_meanwhile`` and the errors of ``ask_tasks`` before any day has
     ended. An error after that has the detail ``ended``: ``changed_meanwhile`` again, or ``behind`` if billing does not

@@ -29,7 +29,7 @@ COVERAGE: Mapping[str, Mapping[str, str | None]] = {
 }
 """By service and origin, the service whose includes must have a position of the origin as well, or None.
 
-It has no circle: from billing, tasks receives prices only, which cause nothing there.
+It has no cycle: from billing, tasks receives prices only, which cause nothing there.
 """
 
 # The join keeps its order on SQLite, which would read all events of the origin otherwise.
@@ -47,7 +47,7 @@ class ReceivedLog(NamedTuple):
     """How far a service is with the log of another one.
 
     Its consumers have consumed all up to ``consumed``. ``includes`` has what the publisher covered; it is empty unless
-    the log is consumed up to where the publisher said so.
+    the log is consumed up to the watermark that said so.
     """
 
     log_id: str
@@ -136,7 +136,7 @@ def missing_events(context: Context, logs: Mapping[str, ReceivedLog], seen: Posi
 
 
 def own_position(context: Context, service: str) -> Position:
-    """Return the position of the service's own last event: what its answers tell the other services of.
+    """Return the position of the service's own last event, which its answers carry.
 
     It is the end of the log if no service waits for its positions.
     """

@@ -1,4 +1,4 @@
-"""Subscribe to a further name of a publisher: its history up to the end of the stream, then what the topic brings.
+"""Subscribe to a further name of a publisher: its history up to the end of the stream, then the topic's new events.
 
 A stream is read whole, and only events of subscribed names are stored. So a name that a newer program also needs has no
 events in the log. The publisher is asked for them, and they are appended in the transaction that changes the

@@ -1,7 +1,7 @@
 """Read a service's own topic back, to find out whether another database publishes as the same service.
 
 That may be a copy for tests with the settings of production. Its events would mix with those of this log at the
-receivers. The topic must have nothing of this log's id that the log lacks: a relay sends committed events only.
+receivers. Each record with this log's id must be of an event that the log has: a relay sends committed events only.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from popug_cli.kernel.log import LOG
 
 
 class Stranger(msgspec.Struct, frozen=True):
-    """A record of the own log id at ``offset`` of the own topic, of an event that the log lacks.
+    """A record at ``offset`` of the service's own topic that has the id of its log, but an event that the log lacks.
 
     ``id`` is that of its event or, for a watermark, of the event before it.
     """
@@ -27,9 +27,9 @@ class Stranger(msgspec.Struct, frozen=True):
 
 
 def read_back(context: Context, records: Sequence[tuple[int, TopicRecord]]) -> Stranger | None:
-    """Look at records of the own topic with their offsets; return the first that this log has not sent, if any.
+    """Check records of the own topic, given with their offsets; return the first that is not of this log, or None.
 
-    It is stored: from then on, ``relay.claim`` refuses, and no record is looked at. Raise ``not_a_service``.
+    It is stored: from then on, ``relay.claim`` refuses, and no further record is checked. Raise ``not_a_service``.
     """
     relay = require_relay(context)
     if relay.stranger is not None:
@@ -39,7 +39,7 @@ def read_back(context: Context, records: Sequence[tuple[int, TopicRecord]]) -> S
         next_offset = offset + 1
         record = parse_record(topic_record)
         if isinstance(record, MangledRecord) or record.log_id != relay.log_id:
-            continue  # those of an earlier life, and those of other programs
+            continue  # from before a restore, or of another program
         if not _is_in_log(context, record):
             event_id = record.id if isinstance(record, EventRecord) else record.previous_id
             stranger = Stranger(offset, record.position, event_id)

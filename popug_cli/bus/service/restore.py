@@ -1,7 +1,7 @@
-"""Begin a new life of a service after a restore, and send its events again.
+"""Give the logs of services new ids after a restore, which begins a new life, and send events again.
 
 A restore may take back events that other services have seen. So all logs get new ids, and every stream is given the new
-id of its publisher: records of the life before are then ignored wherever they still are.
+id of its publisher: records of the previous life are then ignored wherever they still are.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def require_received(context: Context, received: Mapping[str, Received]) -> None
 
 
 def begin_new_life(context: Context, log_ids: Mapping[str, str], received: Mapping[str, Received]) -> None:
-    """Give this service's log and its streams new ids; send again what the receiver lacks that has the least.
+    """Give this service's log and its streams new ids; send again all that the slowest receiver lacks.
 
     ``log_ids`` has the new id of the log of each service, by its name. Every stream reads its topic from the beginning,
     and keeps the events that it has accepted. Without a receiver, the relay stays where it is. Raise ``not_a_service``,

@@ -40,8 +40,8 @@ def gap_problems(context: Context) -> Iterator[str]:
         if state.gap_since is not None and state.has_overdue_gap(context.now):
             since = _shown(state.gap_since, context)
             yield (
-                f"The stream of {origin} has had a gap since {since}: events after {state.last} are missing for more"
-                f" than {MAX_GAP_SECONDS} seconds. The relay of {origin} has to send them again."
+                f"The stream of {origin} has had a gap since {since}: events after {state.last} have been missing for"
+                f" more than {MAX_GAP_SECONDS} seconds. The relay of {origin} has to send them again."
             )
 
 
@@ -55,11 +55,11 @@ def history_problems(context: Context) -> Iterator[str]:
         change = state.history_change
         if change is None:
             continue
-        its = f"{origin} has {change.its_id} there" if change.its_id else f"{origin} has no event there any more"
+        found = f"{origin} has {change.its_id} there" if change.its_id else f"{origin} has no event there any more"
         since = _shown(change.found_at, context)
         yield (
             f"The history of {origin} changed: this service received the event {change.held_id} at {change.position},"
-            f" but {its}. Its stream takes nothing since {since}. Restore all services from one backup."
+            f" but {found}. Its stream takes nothing since {since}. Restore all services from one backup."
         )
 
 

@@ -16,6 +16,6 @@ class TopTask(msgspec.Struct, frozen=True):
 
 @declare("close-day", roles=ACCOUNTING)
 class GetMostExpensiveTask(Query[TopTask], frozen=True, kw_only=True):
-    """Return the completed task with the highest reward of a date, which the ledger tells accountants as well."""
+    """Return the completed task with the highest reward of a date; the ledger shows it to accountants as well."""
 
     day: date

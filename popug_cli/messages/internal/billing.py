@@ -30,9 +30,9 @@ class OwnActivity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OwnActivities(msgspec.Struct, frozen=True):
-    """The last ``activities`` of ``total``, oldest first: those since an instant, which are after a position.
+    """The last ``activities`` of ``total``, oldest first: those ``since`` an instant.
 
-    ``last_sequence`` is the end of the log.
+    Their events are at log positions greater than ``after``; ``last_sequence`` is the end of the log.
     """
 
     since: datetime
@@ -128,8 +128,8 @@ class GetCloseDate(Query[CloseDate], frozen=True, kw_only=True):
 class CheckNextDay(Command[NextDay], frozen=True, kw_only=True):
     """Return the oldest open day up to a date; ``closed`` are the days that the same close has closed already.
 
-    It is refused if ``expected_payouts_cents``, the total of all days, is not None and was another at the beginning or
-    is another for the last day. It needs a write transaction, and changes nothing.
+    It is refused if ``expected_payouts_cents`` is given and is not the total of all days; this is checked before the
+    first day and before the last one. It needs a write transaction, and changes nothing.
     """
 
     up_to: date

@@ -1,4 +1,4 @@
-"""The date that money counts for: an internal message of tasks, alone in its file because each new task asks it."""
+"""The date that money counts for: an internal message of tasks, in its own file because each `task add` sends it."""
 
 from datetime import date
 
@@ -16,4 +16,4 @@ class BusinessDate(msgspec.Struct, frozen=True):
 
 @declare("task add", roles=EVERYONE, handler="tasks.days")
 class GetBusinessDate(Query[BusinessDate], frozen=True):
-    """Return the date that money counts for which moves now."""
+    """Return the date that money which moves now counts for."""

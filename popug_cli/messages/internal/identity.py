@@ -39,5 +39,5 @@ class LogHead(msgspec.Struct, frozen=True):
 class GetLogHead(Query[LogHead], frozen=True):
     """Return the head of the log: identity has acknowledged nothing that stands after it.
 
-    The service of tasks asks it before it ends a day, so that the day counts for all of that.
+    The service of tasks asks for it before it ends a day, so that the effects of all those events come before the end.
     """

@@ -42,7 +42,7 @@ class EndedDay(msgspec.Struct, frozen=True):
 class EndDay(Command[EndedDay], frozen=True, kw_only=True):
     """End a day and all before it, as the first part of a close; a day that has ended already stays as it is.
 
-    More than ``MAX_UNCONFIRMED_DAYS`` after the last ended day are refused unless they are ``confirmed``.
+    More than ``MAX_UNCONFIRMED_DAYS`` days at once are refused unless they are ``confirmed``.
     """
 
     day: date

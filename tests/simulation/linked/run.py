@@ -92,8 +92,9 @@ def _drop_foreign_tables(service: str, home: Home) -> None:
 
 def run(plan: Plan, shop: Path) -> Verdict:
     """Run a plan, let one process repeat it, and compare."""
-    logging.getLogger("popug").setLevel(logging.CRITICAL)  # ignored records and changed histories are planned here
     verdict = Verdict()
+    log, level = logging.getLogger("popug"), logging.getLogger("popug").level
+    log.setLevel(logging.CRITICAL)  # ignored records and changed histories are planned here
     began = time.perf_counter()
     world = LinkedWorld(plan, shop / "services", shop / f"world-{os.getpid()}")
     try:
@@ -104,6 +105,7 @@ def run(plan: Plan, shop: Path) -> Verdict:
     except Exception as error:
         verdict.name, verdict.detail = type(error).__name__, repr(error)
     finally:
+        log.setLevel(level)
         versions.forget_newer()
         world.shut()
         shutil.rmtree(world.root)
