@@ -1,7 +1,7 @@
 """Checks of the days that tasks ends: their events, their rows, and the dates that events of tasks count for."""
 
 from bisect import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 from popug_cli.audit.log_pass import LogCheck, has_enough
@@ -12,8 +12,13 @@ from popug_cli.bus.context import Context
 from popug_cli.bus.log import IS_RARE
 from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.stored_values import from_iso_date
+from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.tasks import DayEnded, TaskAssigned, TaskCompleted, TaskCreated
 
+SELECT_OTHER_FIRST_DAY = (
+    "SELECT first_day FROM tasks_company WHERE first_day NOT IN (SELECT first_day FROM billing_company)"
+    " AND EXISTS (SELECT 1 FROM billing_company) AND NOT EXISTS (SELECT 1 FROM bus_relay)"
+)
 IS_END = f"type = 'popug.tasks.day_ended.v1' AND {IS_RARE}"
 LENGTH_TO_THE_HOUR = len("2026-03-02T09")
 CHECKED_KINDS = (TaskCreated, TaskAssigned, TaskCompleted)
@@ -48,16 +53,12 @@ DAY_INVARIANTS = (
     ),
     Invariant(
         "closed_days_have_ended",
-        "tasks has ended all days up to the last closed one and no others, and knows the company's first day",
+        "tasks has ended all days up to the last closed one and no others",
         """
         SELECT 'last ended ' || coalesce(ended, 'none') || ', last closed ' || coalesce(closed, 'none') FROM (
             SELECT (SELECT max(business_date) FROM tasks_ended_days) AS ended,
                 (SELECT max(business_date) FROM billing_days) AS closed
         ) AS days WHERE ended IS NOT closed AND NOT EXISTS (SELECT 1 FROM bus_relay)
-        UNION ALL
-        SELECT 'first day ' || first_day || ' of tasks' FROM tasks_company
-        WHERE first_day NOT IN (SELECT first_day FROM billing_company) AND NOT EXISTS (SELECT 1 FROM bus_relay)
-            AND EXISTS (SELECT 1 FROM billing_company)
         """,
     ),
 )
@@ -66,10 +67,10 @@ DAY_INVARIANTS = (
 def business_dates(context: Context) -> LogCheck:
     """Check that events of tasks count for the date of their time or, if that had ended, the first day after it.
 
-    Older events do not say which date they count for, and are not checked.
+    Older events do not say which date they count for, and are not checked. Tasks' first day is checked as well.
     """
     expected = _expected_dates(context)
-    violations: list[str] = []
+    violations = [*_wrong_first_day(context)]
     while (batch := (yield)) is not None and not has_enough(violations):
         for kind in CHECKED_KINDS:
             for position, event in batch.of(kind):
@@ -80,6 +81,19 @@ def business_dates(context: Context) -> LogCheck:
                     violations.append(f"the event at {position} (counts for {event.businessdate}, should for {date})")
     statement = "every event of tasks counts for its date or, if that had ended, the first day after it"
     return check_result("business_dates_follow_ends", statement, violations)
+
+
+def _wrong_first_day(context: Context) -> Iterator[str]:
+    """Yield tasks' first day if it is neither billing's nor the date of a registration.
+
+    The two differ if tasks or billing failed on the first registration and processed it on a later day.
+    """
+    first_day = context.connection.scalar(SELECT_OTHER_FIRST_DAY)
+    if first_day is None:
+        return
+    times = (from_rfc3339(event.time) for _, event in read_rare_events(context, UserRegistered))
+    if first_day not in (context.calendar.date_of(time).isoformat() for time in times):
+        yield f"first day {first_day} of tasks"
 
 
 def _expected_dates(context: Context) -> Callable[[int, str], str]:

@@ -10,6 +10,7 @@ from popug_cli.bus.context import Context
 from popug_cli.kernel.stored_values import from_iso_date
 from popug_cli.messages.internal.business_date import BusinessDate, GetBusinessDate
 
+FIRST_DAY = "(SELECT first_day FROM tasks_company)"
 LAST_ENDED = "(SELECT max(business_date) FROM tasks_ended_days)"
 
 
@@ -41,7 +42,8 @@ def business_date_after(ended: date | str | None, context: Context) -> date:
 def get_business_date(message: GetBusinessDate, context: Context) -> BusinessDate:
     """Return the business date of what happens now: that of its event, but not before the company's first day."""
     today = context.calendar.date_of(context.now)
-    row = context.connection.select_one(f"SELECT first_day, {LAST_ENDED} FROM tasks_company")
-    if row is None:
-        return BusinessDate(today, today)
-    return BusinessDate(max(from_iso_date(row[0]), business_date_after(row[1], context)), today)
+    row = context.connection.select_one(f"SELECT {FIRST_DAY}, {LAST_ENDED}")
+    assert row is not None, "a query without FROM has one row"
+    first, ended = row
+    date = business_date_after(ended, context)
+    return BusinessDate(max(from_iso_date(first), date) if first else date, today)

@@ -16,7 +16,7 @@ from popug_cli.messages.tasks import DayEnded
 from popug_cli.tasks import days
 
 SELECT_ENDED = (
-    f"SELECT company.first_day, {days.LAST_ENDED}, ended.business_date, ended.event_id FROM tasks_company company"
+    f"SELECT {days.FIRST_DAY}, {days.LAST_ENDED}, ended.business_date, ended.event_id FROM (SELECT 1) AS one_row"
     " LEFT JOIN tasks_ended_days ended ON ended.business_date ="
     " (SELECT min(business_date) FROM tasks_ended_days WHERE business_date >= :day)"
 )
@@ -26,7 +26,7 @@ class EndOfDays(NamedTuple):
     """The company's first day, the last ended day, and the first ended day at or after one that was asked for.
 
     ``event_id`` is the ``day_ended`` of the latter. A day that was closed before tasks recorded the end of days has no
-    such event. All are None before tasks has processed the registration of a user.
+    such event. ``first_day`` is None until tasks has processed the registration of a user.
     """
 
     first_day: date | None
@@ -38,7 +38,7 @@ class EndOfDays(NamedTuple):
 def end_day(message: EndDay, context: Context) -> EndedDay:
     """Publish ``day_ended``, which ends all days up to the one asked for; if it has ended already, change nothing.
 
-    Raise ``future_date``, ``before_first_day``, ``no_such_day`` or ``needs_yes``.
+    Raise ``future_date``, ``no_such_day`` or ``needs_yes``. Billing has refused a day before the company's first one.
     """
     ended = _find_ended(message.day, context)
     if ended.found is not None:
@@ -73,19 +73,19 @@ def end_day_of_service(
 def _check(message: EndDay, ended: EndOfDays, context: Context) -> None:
     """Raise the error for a day that may not end now."""
     calendar = context.calendar
-    validate_close_date(message.day, calendar.date_of(context.now), ended.first_day)
+    # The company's first day is billing's. Tasks may know none or a later one, if it failed on a registration.
+    first_day = min(ended.first_day or message.day, message.day)
+    validate_close_date(message.day, calendar.date_of(context.now), first_day)
     if not calendar.exists(message.day):
         raise nonexistent_day(message.day, calendar.time_zone)
-    start = calendar.next_day(ended.last_ended) if ended.last_ended else ended.first_day
-    assert start is not None, "a company without a first day is refused"
+    start = calendar.next_day(ended.last_ended) if ended.last_ended else first_day
     require_confirmation(sum(1 for _ in calendar.days(start, message.day)), confirmed=message.confirmed)
 
 
 def _find_ended(day: date, context: Context) -> EndOfDays:
     """Return which days have ended, with the first end at or after a day."""
     row = context.connection.select_one(SELECT_ENDED, day=day.isoformat())
-    if row is None:
-        return EndOfDays(None, None, None, None)
+    assert row is not None, "the query has one row"
     first, last, found, event_id = row
     return EndOfDays(_date(first), _date(last), _date(found), event_id)
 

@@ -41,7 +41,7 @@ def test_company_with_closed_days_is_healthy(company: InProcess) -> None:
         ),
         ("INSERT INTO tasks_ended_days VALUES ('2026-03-04', NULL, '')", "closed_days_have_ended", "ended 2026-03-04"),
         ("DELETE FROM tasks_ended_days", "closed_days_have_ended", "last ended none, last closed 2026-03-03"),
-        ("UPDATE tasks_company SET first_day = '2026-03-01'", "closed_days_have_ended", "2026-03-01 of tasks"),
+        ("UPDATE tasks_company SET first_day = '2026-03-01'", "business_dates_follow_ends", "2026-03-01 of tasks"),
         (OTHER_DATE, "business_dates_follow_ends", "counts for 2026-03-05, should for 2026-03-04"),
         (OTHER_DATE, "entry_causes_exist", "dated 2026-03-04, its cause counts for 2026-03-05"),
         (f"DELETE FROM bus_log WHERE {IS_FIRST_END}", "ended_days_match_events", "day 2026-03-02"),
