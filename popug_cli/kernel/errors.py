@@ -1,9 +1,10 @@
 """The tree of errors. The core raises them; one place of each interface turns them into sentences and exit codes."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from popug_cli.kernel.positions import Positions
+if TYPE_CHECKING:
+    from popug_cli.kernel.positions import Positions
 
 
 class PopugError(Exception):

@@ -182,8 +182,8 @@ class PostgresConnection(Connection):
     def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         """Run one statement with ``?`` placeholders for each row; return the number of changed rows.
 
-        What is sent is complete before the first byte leaves. A process that is stopped while the server waits for the
-        rest would keep the write lock without end, because no time-out of the server applies then.
+        What is sent is complete before the first byte leaves. But a process that is stopped between the beginning of a
+        COPY and the end of its data keeps the write lock: no time-out of the server applies while it waits for them.
         """
         if len(rows) < MIN_COPIED_ROWS:
             if len(rows) > 1 and ON_REPETITION not in statement and (bulk := bulk_statement(statement, len(rows))):

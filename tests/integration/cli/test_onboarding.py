@@ -228,7 +228,8 @@ def test_hints_lead_to_the_first_payout() -> None:
     assert "Next: popug task complete 1" in popug()[1]
     assert "Jira" not in popug()[1]
     assert "\n\n\n" not in "\n".join(line.strip() for line in popug("today", "--since", "today")[1].split("\n"))
-    assert popug("task", "complete", "1")[0] == 0
+    popug("task", "add", "Wipe the glass")  # one reward may be as small as its fee, so that nothing is paid
+    assert [popug("task", "complete", number)[0] for number in "12"] == [0, 0]
     popug("login", "ada", "--password-stdin", typed=f"{PASSWORD}\n")
     assert "popug close-day --dry-run" in popug()[1]
     dry_run = popug("close-day", "--dry-run")[1]
