@@ -105,7 +105,7 @@ def logs_with(bug: Bug) -> LinkedLogs:
     source = Path(str(bug.module.__file__)).read_text()
     assert source.count(bug.old) == 1
     module = ModuleType(bug.module.__name__)
-    exec(compile(source.replace(bug.old, bug.new), "planted", "exec"), module.__dict__)
+    exec(compile(source.replace(bug.old, bug.new), "<planted>", "exec"), module.__dict__)
     if bug.module is streams:
         return LinkedLogs(decide=module.__dict__["decide"])
     return LinkedLogs(records_of=module.__dict__["records_of"])

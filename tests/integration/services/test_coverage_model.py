@@ -118,7 +118,7 @@ def program_with(bug: Bug) -> SimpleNamespace:
     source = Path(str(bug.module.__file__)).read_text()
     assert source.count(bug.old) == 1
     module = ModuleType(bug.module.__name__)
-    exec(compile(source.replace(bug.old, bug.new), "planted", "exec"), module.__dict__)
+    exec(compile(source.replace(bug.old, bug.new), "<planted>", "exec"), module.__dict__)
     program = SimpleNamespace(decide=streams.decide)
     for name, home in {
         "records_of": relay,
