@@ -26,7 +26,7 @@ from popug_cli.app import LocalBackend
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.messages.company import CheckHealth, VerifyLedger
-from tests.simulation.progress import bar
+from tests.simulation.command import bar
 from tests.support.company import InProcess, SeededChance
 from tests.support.ledger_company import company_with_a_past
 

@@ -17,7 +17,7 @@ from tests.simulation.run import Verdict
 from tests.simulation.shrink import shrink
 
 WORLD_OPERATIONS = 1_000
-ONE_HOME, LINKED_HOMES = "tests.simulation", "tests.simulation.linked"
+ONE_HOME = "tests.simulation"
 SHRINK_SECONDS = 90.0
 _shop: list[Path] = []
 

@@ -6,9 +6,10 @@ from itertools import count
 
 import pytest
 
-from tests.simulation.__main__ import hunt, main, replay_line
+from tests.simulation.__main__ import SIMULATION, main
 from tests.simulation.bugs import BUGS
 from tests.simulation.campaign import Order, campaign
+from tests.simulation.command import hunt, replay_line
 from tests.simulation.compare import COLUMNS
 from tests.simulation.plan import COMMANDS, DISTURBANCES, Operation, Plan, only, plan, read_places, spell
 from tests.simulation.run import run, workshop
@@ -45,7 +46,7 @@ def test_worlds_on_postgres_break_no_invariant(postgres: PostgresServer) -> None
 def test_each_planted_bug_is_found() -> None:
     soon_found = [name for name in BUGS if name not in FOUND_LATE]
     with ThreadPoolExecutor(JOBS) as pool:
-        found = dict(zip(soon_found, pool.map(partial(hunt, seed=1), soon_found), strict=True))
+        found = dict(zip(soon_found, pool.map(partial(hunt, SIMULATION, seed=1), soon_found), strict=True))
     assert {name for name, (invariant, _) in found.items() if invariant is None} == set()
 
 

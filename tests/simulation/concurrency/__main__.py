@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from tests.simulation.bugs import BUGS, DISK_BUGS, planted
-from tests.simulation.progress import bar
+from tests.simulation.command import bar
 from tests.support.postgres.harness import harness_server
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.simulation.bugs import DISK_BUGS, planted
+from tests.simulation.command import bar
 from tests.simulation.disk import fault_shim
-from tests.simulation.progress import bar
 
 if TYPE_CHECKING:
     from tests.simulation.disk.campaign import Tally, Try

@@ -6,8 +6,9 @@ from functools import partial
 import pytest
 
 from tests.simulation.bugs import PROGRAM
-from tests.simulation.campaign import LINKED_HOMES, Order, campaign
-from tests.simulation.linked.__main__ import DEFAULT_OPERATIONS, LENGTH, hunt, main, replay_line
+from tests.simulation.campaign import Order, campaign
+from tests.simulation.command import hunt, replay_line
+from tests.simulation.linked.__main__ import SIMULATION, main
 from tests.simulation.linked.bugs import LINKED_BUGS
 from tests.simulation.linked.chaos import ORIGINS, STREAMS
 from tests.simulation.linked.plan import plan
@@ -30,9 +31,16 @@ FOUND_SOON = (
 
 
 def test_two_thousand_operations_end_like_one_process() -> None:
-    tally = campaign(1, DEFAULT_OPERATIONS, jobs=JOBS, watch=lambda tally: None, length=LENGTH, package=LINKED_HOMES)
+    tally = campaign(
+        1,
+        SIMULATION.operations,
+        jobs=JOBS,
+        watch=lambda tally: None,
+        length=SIMULATION.length,
+        package=SIMULATION.package,
+    )
     assert tally.failed is None, f"{tally.failed[1].detail}\nreplay: {replay_line(tally.failed[0], None)}"
-    assert tally.operations == DEFAULT_OPERATIONS
+    assert tally.operations == SIMULATION.operations == 2_000
     assert 0 < tally.wild < tally.worlds
 
 
@@ -53,7 +61,7 @@ def test_republish_that_nobody_waits_for_is_no_failure() -> None:
 
 def test_bugs_in_the_links_are_found() -> None:
     with ThreadPoolExecutor(JOBS) as pool:
-        found = dict(zip(FOUND_SOON, pool.map(partial(hunt, seed=1), FOUND_SOON), strict=True))
+        found = dict(zip(FOUND_SOON, pool.map(partial(hunt, SIMULATION, seed=1), FOUND_SOON), strict=True))
     assert {name for name, (rule, _) in found.items() if rule is None} == set()
 
 
@@ -69,7 +77,7 @@ def test_plans_have_every_kind_of_operation() -> None:
 
 
 def test_failure_is_reported_with_a_replay_command() -> None:
-    order = Order(5, 3, 400, keep=(1, 2, 9), package=LINKED_HOMES)
+    order = Order(5, 3, 400, keep=(1, 2, 9), package=SIMULATION.package)
     line = "python -m tests.simulation.linked --seed 5 --world 3 --length 400 --keep 1-2,9 --bug no-previous"
     assert replay_line(order, "no-previous") == line
 

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from tests.simulation.bugs import BUGS, DISK_BUGS, planted
-from tests.simulation.progress import bar
+from tests.simulation.command import bar
 
 if TYPE_CHECKING:
     from tests.simulation.machine.campaign import Tally
