@@ -52,17 +52,14 @@ class CompanySnapshot:
 
     def ask(self, message: Message[Answer]) -> Answer:
         """Return the answer of the module that performs the message; raise its errors, or ``forbidden``."""
-        answer: Answer = self.perform(message)
-        return answer
-
-    def perform(self, message: Message[Any]) -> Any:
-        """Return what the module's handler returns: the answer or, for some commands, a query that gives it later."""
         declaration = DECLARATIONS[type(message)]
         assert not declaration.is_workflow, "a workflow has transactions of its own"
         authorize_part(self.context.principal, declaration, message)
         if (service := self.context.service) and (performer := service_of(declaration)) not in ("", service):
-            return self._ask_service(performer, self.context.principal, message)
-        return module_function(declaration)(message, self.context)
+            answer: Answer = self._ask_service(performer, self.context.principal, message)
+        else:
+            answer = module_function(declaration)(message, self.context)
+        return answer
 
 
 def perform_part(backend: "LocalBackend", principal: Principal, message: Message[Answer]) -> Answer:

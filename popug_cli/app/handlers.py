@@ -37,15 +37,12 @@ from popug_cli.messages.company import (
 )
 from popug_cli.messages.hooks import ListHooks, RetryHook, RunHooks, TryHook
 from popug_cli.messages.scheduler import RunDue, ShowSchedule
-from popug_cli.messages.tasks import AddTask, CompleteTask
 from popug_cli.messages.today import ShowToday
 
 # Paths below ``popug_cli.app`` of the composed handlers.
 HANDLER_MODULES: dict[type[Message[Any]], str] = {
-    AddTask: "workflows.changed_tasks",
     BackUp: "workflows.backup",
     CheckHealth: "views.health",
-    CompleteTask: "workflows.changed_tasks",
     CopyDatabase: "workflows.copy_database",
     MigrateDatabase: "workflows.migrate_database",
     DropDeadLetter: "workflows.dead_letters",
@@ -72,12 +69,9 @@ HANDLER_MODULES: dict[type[Message[Any]], str] = {
     ShowToday: "views.today",
     VerifyLedger: "views.health",
 }
-ONE_WRITE_MODULES = {"workflows.changed_tasks"}
 
 # The services of a cluster that perform composed messages; each service performs all others for its own part.
 SERVICES_OF_COMPOSED: dict[type[Message[Any]], str] = {
-    AddTask: "tasks",
-    CompleteTask: "tasks",
     CloseDay: "billing",
     GetAnalytics: "analytics",
     ReplayEvents: "analytics",
@@ -93,15 +87,13 @@ class MessageHandler:
 
     A module's function takes ``(message, context)``, a composed one and a workflow ``(backend, message, principal)``.
     ``preparation`` begins the slow work on a password: it reads from a snapshot, and returns a function that does the
-    work when the snapshot is closed. ``is_one_write`` says that ``LocalBackend.write``, which authorizes the sender,
-    does all the work of a composed one.
+    work when the snapshot is closed.
     """
 
     declaration: Declaration
     function: Callable[..., Any]
     preparation: Callable[[Any, Context], Callable[[], PasswordWork]] | None = None
     takes_backend: bool = False
-    is_one_write: bool = False
 
 
 def find(message: type[Message[Any]]) -> MessageHandler:
@@ -109,7 +101,7 @@ def find(message: type[Message[Any]]) -> MessageHandler:
     declaration = DECLARATIONS[message]
     if module := HANDLER_MODULES.get(message):
         function = getattr(import_module(f"popug_cli.app.{module}"), declaration.name)
-        return MessageHandler(declaration, function, takes_backend=True, is_one_write=module in ONE_WRITE_MODULES)
+        return MessageHandler(declaration, function, takes_backend=True)
     function = module_function(declaration)
     return MessageHandler(declaration, function, _preparation_of(declaration), takes_backend=declaration.is_workflow)
 

@@ -296,8 +296,7 @@ class LocalBackend:
         if handlers.service_of(handler.declaration):  # the others may need no open company
             require_service(handler.declaration, self.runtime.service)
         if handler.takes_backend:
-            if not handler.is_one_write:
-                self._check_on_snapshot(principal, message)
+            self._check_on_snapshot(principal, message)
             answer: Answer = handler.function(self, message, principal)
             return answer
         if handler.declaration.is_command:

@@ -6,6 +6,7 @@ from popug_cli.bus.context import Context
 from popug_cli.kernel.batches import batched
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import SHUFFLERS
+from popug_cli.messages.internal.changed_task import GetChangedTask
 from popug_cli.messages.tasks import (
     AddTask,
     CompleteTask,
@@ -31,7 +32,7 @@ MAX_TAKEN = 100  # ids that the result of an import lists; it counts all
 SELECT_ASSIGNEE_AND_ENDED = f"SELECT assignee_id, {days.LAST_ENDED} FROM tasks_tasks WHERE number = :number"
 
 
-def add_task(message: AddTask, context: Context) -> GetTask:
+def add_task(message: AddTask, context: Context) -> GetChangedTask:
     """Create a task and draw its assignee.
 
     Raise ``invalid_title``, ``invalid_jira_id`` or ``nobody_assignable``.
@@ -39,10 +40,10 @@ def add_task(message: AddTask, context: Context) -> GetTask:
     parsed_title = rules.parse_title(message.title, message.jira_id)
     task = next_task(context)
     create([parsed_title], task, draw_for_new_tasks(task.number, context), context)
-    return GetTask(number=task.number)
+    return GetChangedTask(number=task.number)
 
 
-def complete_task(message: CompleteTask, context: Context) -> GetTask:
+def complete_task(message: CompleteTask, context: Context) -> GetChangedTask:
     """Complete an open task of the caller.
 
     Raise ``task_not_found``, ``task_completed``, ``task_reassigned`` or ``not_your_task``.
@@ -59,7 +60,7 @@ def complete_task(message: CompleteTask, context: Context) -> GetTask:
         TaskCompleted(task_id=task.task_id, assignee_id=caller_id, completed_at=context.now),
         business_date=days.business_date_after(last_ended, context),
     )
-    return GetTask(number=task.number)
+    return GetChangedTask(number=task.number)
 
 
 def shuffle_tasks(message: ShuffleTasks, context: Context) -> GetShuffle:

@@ -8,7 +8,6 @@ from datetime import date
 
 from popug_cli.bus.context import Context
 from popug_cli.kernel.stored_values import from_iso_date
-from popug_cli.messages.internal.business_date import BusinessDate, GetBusinessDate
 
 FIRST_DAY = "(SELECT first_day FROM tasks_company)"
 LAST_ENDED = "(SELECT max(business_date) FROM tasks_ended_days)"
@@ -39,11 +38,10 @@ def business_date_after(ended: date | str | None, context: Context) -> date:
     return today if last is None or last < today else context.calendar.next_day(last)
 
 
-def get_business_date(message: GetBusinessDate, context: Context) -> BusinessDate:
-    """Return the business date of what happens now: that of its event, but not before the company's first day."""
-    today = context.calendar.date_of(context.now)
+def date_of_money(context: Context) -> date:
+    """Return the date that money which moves now counts for: that of its event, but not before the first day."""
     row = context.connection.select_one(f"SELECT {FIRST_DAY}, {LAST_ENDED}")
     assert row is not None, "a query without FROM has one row"
     first, ended = row
-    date = business_date_after(ended, context)
-    return BusinessDate(max(from_iso_date(first), date) if first else date, today)
+    counts_for = business_date_after(ended, context)
+    return max(from_iso_date(first), counts_for) if first else counts_for

@@ -14,7 +14,9 @@ from popug_cli.kernel.errors import IntegrityViolation, InternalError, Unavailab
 from popug_cli.kernel.text import counted
 from popug_cli.messages.base import MAX_ANSWER_ROWS, page_bounds
 from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.internal.changed_task import GetChangedTask
 from popug_cli.messages.tasks import (
+    ChangedTask,
     ExportTasks,
     Fairness,
     GetFairness,
@@ -35,7 +37,7 @@ from popug_cli.messages.tasks import (
     WrongDraw,
 )
 from popug_cli.storage.id_index import equal_ids
-from popug_cli.tasks import errors, people, rules, shuffles
+from popug_cli.tasks import days, errors, people, rules, shuffles
 from popug_cli.tasks.fairness import CandidatePool, chi_squared_test
 
 _SELECT_TASKS = (
@@ -54,6 +56,14 @@ def get_task(message: GetTask, context: Context) -> Task:
     if not tasks:
         raise errors.task_not_found(message.number)
     return tasks[0]
+
+
+def get_changed_task(message: GetChangedTask, context: Context) -> ChangedTask:
+    """Return a task after a command that moves money. Raise ``task_not_found``."""
+    task = get_task(GetTask(number=message.number), context)
+    counts_for = days.date_of_money(context)
+    is_today = counts_for == context.calendar.date_of(context.now)
+    return ChangedTask(**msgspec.structs.asdict(task), counts_for=None if is_today else counts_for)
 
 
 def list_tasks(message: ListTasks, context: Context) -> TaskPage:

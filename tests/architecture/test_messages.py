@@ -87,7 +87,7 @@ def _follow_ups(declaration: Declaration) -> set[str]:
 
 
 def _answers_for(declaration: Declaration, other: Declaration) -> bool:
-    same_module = declaration.module == other.module
+    same_module = declaration.handler.partition(".")[0] == other.handler.partition(".")[0]
     return same_module and not other.is_command and other.answer == declaration.answer
 
 

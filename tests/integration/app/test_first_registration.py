@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from popug_cli.app.asking import CompanySnapshot
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.company import CheckHealth
-from popug_cli.messages.internal.business_date import GetBusinessDate
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.tasks import days
 from tests.support.company import InProcess
@@ -35,7 +33,7 @@ def test_day_closes_if_tasks_knows_no_first_day(tmp_path: Path) -> None:
         context.connection.execute("DELETE FROM tasks_company")
     assert closed_days(company) == [FIRST]
     with company.backend.runtime.reading(OPERATOR) as context:
-        assert CompanySnapshot(context).ask(GetBusinessDate()).business_date == SECOND
+        assert days.date_of_money(context) == SECOND
     assert violations(company) == []
 
 

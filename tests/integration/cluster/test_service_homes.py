@@ -19,7 +19,7 @@ from popug_cli.messages.base import DECLARATIONS, Message
 from popug_cli.messages.billing import CloseDay, GetBalance, GetIncome, ListTaskEntries
 from popug_cli.messages.bus import ListEvents
 from popug_cli.messages.company import ShowTask
-from popug_cli.messages.internal.business_date import GetBusinessDate
+from popug_cli.messages.internal.changed_task import GetChangedTask
 from popug_cli.messages.internal.tasks import EndDay
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.services import SERVICES, receivers_of
@@ -69,7 +69,7 @@ def test_each_consumer_runs_in_one_service() -> None:
 
 def test_each_message_has_a_service_or_none() -> None:
     assert {service_of(declaration) for declaration in DECLARATIONS.values()} == {"", *SERVICES}
-    assert service_of(DECLARATIONS[GetBusinessDate]) == "tasks"
+    assert service_of(DECLARATIONS[GetChangedTask]) == "tasks"
     assert service_of(DECLARATIONS[CloseDay]) == "billing"
     assert service_of(DECLARATIONS[ListEvents]) == ""
 
