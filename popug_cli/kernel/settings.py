@@ -74,6 +74,8 @@ MAX_SMTP_TIMEOUT_SECONDS = 600
 MISSPELT_SIMILARITY = 0.9
 DATABASE_URL = "database.url"
 REPLICA_URL = "database.replica_url"
+BROKERS, CLUSTER_PREFIX, CLUSTER_HOMES = "cluster.brokers", "cluster.prefix", "cluster.homes"
+SERVICE_ADDRESSES = "cluster.services"
 SETTINGS = {
     setting.key: setting
     for setting in (
@@ -91,6 +93,35 @@ SETTINGS = {
             special_variable="POPUG_DATABASE_REPLICA",
             may_have_password=True,
         ),
+        Setting(
+            BROKERS,
+            "",
+            "the Kafka brokers of a cluster (HOST:PORT, several joined by commas)",
+            special_variable="POPUG_BROKERS",
+        ),
+        Setting(CLUSTER_PREFIX, "popug", "the first part of the names of a cluster's topics and databases"),
+        Setting(CLUSTER_HOMES, "", "the directory that has the home of each service of a cluster"),
+        Setting(
+            SERVICE_ADDRESSES,
+            "",
+            "the addresses of a cluster's services (NAME=URL, joined by commas); the sockets in their homes if empty",
+            special_variable="POPUG_SERVICES",
+        ),
+        Setting(
+            "kafka.security_protocol",
+            "plaintext",
+            "how connections to the brokers are secured",
+            choices=("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"),
+        ),
+        Setting(
+            "kafka.sasl_mechanism",
+            "SCRAM-SHA-512",
+            "how popug logs in at the brokers",
+            choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+        ),
+        Setting("kafka.sasl_username", "", "the name to log in with at the brokers"),
+        Setting("kafka.sasl_password_file", "", "a file that holds the password for the brokers"),
+        Setting("kafka.ca_file", "", "a file of certificates to trust for the brokers; the machine's if empty"),
         Setting("mail.transport", "maildir", "where payout mail goes", choices=("maildir", "smtp")),
         Setting("mail.from", "popug@localhost", "the sender of payout mail"),
         Setting("mail.summary", False, "whether admins and accountants get a mail about each closed day"),
