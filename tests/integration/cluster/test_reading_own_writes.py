@@ -1,4 +1,4 @@
-"""What a client has seen at one service, it sees at the others, or the answer says ``behind``."""
+"""A client sees at each service all that it has seen at another, or the answer says ``behind``."""
 
 import time
 from collections.abc import Callable, Iterator
