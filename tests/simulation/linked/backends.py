@@ -12,6 +12,7 @@ from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CloseDay
+from popug_cli.messages.bus import RetryDeadLetters
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.storage.port import Connection, Database
 from tests.simulation import place
@@ -19,6 +20,9 @@ from tests.simulation.chance import NamedChance
 from tests.simulation.injected_faults import PLANNED, Crash, Disturbed
 from tests.simulation.linked import versions
 from tests.simulation.linked.trace import Consumed, Performed
+
+# These run several transactions, or again until they are done, and no other run repeats their ids.
+UNNAMED = (CloseDay, RetryDeadLetters)
 
 
 class Recorder(Protocol):
@@ -99,7 +103,8 @@ class Kill:
 class ServiceBackend(LocalBackend):
     """The backend of a service, or of the one process that repeats what five did.
 
-    ``place`` is that of the command that it performs; the ids that a command makes depend on it alone.
+    ``place`` is that of the command that it performs; the ids that a command makes depend on it alone, unless the
+    command is one of ``UNNAMED``.
     """
 
     recorder: Recorder
@@ -127,7 +132,7 @@ class ServiceBackend(LocalBackend):
 
         def own_work(context: Context) -> Any:
             start = context.position
-            if isinstance(message, CloseDay):  # each day is a transaction of its own
+            if isinstance(message, UNNAMED):
                 result = handle(context)
             else:
                 newer = self.service == "identity" and self.recorder.publishes_newer

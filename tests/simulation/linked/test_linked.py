@@ -59,6 +59,23 @@ def test_republish_that_nobody_waits_for_is_no_failure() -> None:
     assert verdict.ok, verdict.detail
 
 
+def test_two_retries_at_one_instant_make_different_events() -> None:
+    operations = (
+        Operation(162, "shuffle", 536554899, 657960185, 154059607),
+        Operation(177, "clock_forward", 849671134, 336453129, 656546965),
+        Operation(179, "add", 693370681, 321625650, 272757809),
+        Operation(219, "poison", 838101533, 784848072, 781838984),
+        Operation(235, "close", 893746604, 761708658, 479789167),
+        Operation(426, "replicate", 1037789709, 68638168, 265413563),
+        Operation(456, "heal", 906862008, 371895633, 229863214),
+        Operation(471, "complete_own", 812089174, 777907180, 169091899),
+        Operation(473, "poison", 834032347, 699799523, 17530526),
+    )
+    with workshop() as shop:
+        verdict = run(Plan("1001:63", wild=False, cut_short=0.0, operations=operations), shop)
+    assert verdict.ok, verdict.detail
+
+
 def test_bugs_in_the_links_are_found() -> None:
     with ThreadPoolExecutor(JOBS) as pool:
         found = dict(zip(FOUND_SOON, pool.map(partial(hunt, SIMULATION, seed=1), FOUND_SOON), strict=True))
