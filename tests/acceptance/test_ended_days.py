@@ -9,18 +9,23 @@ from tests.support.installed_company import Company, Json
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Company:
-    """A company that closed its first day at 18:00; then one more task was added and completed."""
+    """A company that closed its first day at 18:00; on each side of the close, two tasks were added and completed."""
     company = Company(tmp_path_factory.mktemp("closed"), "Europe/Berlin")
     company.it_is("2031-06-10 12:00")
     company.init("ada")
     company.hire("kesha", "worker")
-    company.add_task("kesha", "One")
-    company.complete("kesha", 1)
+    add_and_complete(company, 1, 2)
     company.it_is("2031-06-10 18:00")
     company.ask("ada", "close-day", "--date", "today", "--yes")
-    company.add_task("kesha", "Two")
-    company.complete("kesha", 2)
+    add_and_complete(company, 3, 4)
     return company
+
+
+def add_and_complete(company: Company, *numbers: int) -> None:
+    """Add and complete tasks; two, since one reward may be as small as its fee, so that nothing is paid."""
+    for number in numbers:
+        company.add_task("kesha", f"Task {number}")
+        company.complete("kesha", number)
 
 
 def events(company: Company) -> list[Json]:
@@ -46,7 +51,7 @@ def test_events_of_tasks_count_for_the_next_day_after_the_end(closed: Company) -
         assert event.get("businessdate") == expected, event
     statement = closed.statement("kesha", "kesha", "--from", "2031-06-10", "--to", "2031-06-11")
     dates = [entry["business_date"] for entry in statement["entries"]]
-    assert dates == ["2031-06-10"] * 3 + ["2031-06-11"] * 2
+    assert dates == ["2031-06-10"] * 5 + ["2031-06-11"] * 4
 
 
 def test_trial_of_a_close_ends_no_day(closed: Company) -> None:

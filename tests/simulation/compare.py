@@ -56,10 +56,10 @@ def end_state(world: "World") -> State:
     return {table: sorted(rows, key=repr) for table, rows in state.items()}
 
 
-def require_equal(disturbed: State, undisturbed: State) -> None:
-    """Raise a violation that names the first table and rows that differ."""
-    for table, rows in undisturbed.items():
-        if rows != disturbed[table]:
-            missing, odd = [list(set(a) - set(b)) for a, b in ((rows, disturbed[table]), (disturbed[table], rows))]
-            detail = f"{table}: {len(missing)} rows missing {missing[:1]}, {len(odd)} too many {odd[:1]}"
-            raise Violation("ends_like_the_undisturbed", detail)
+def require_equal(state: State, expected: State, rule: str) -> None:
+    """Raise a violation of the rule that names the first table and rows that differ."""
+    for table, rows in expected.items():
+        if rows != state[table]:
+            missing, odd = [list(set(a) - set(b)) for a, b in ((rows, state[table]), (state[table], rows))]
+            detail = f"{table}: {len(missing)} rows missing {missing[:2]}, {len(odd)} too many {odd[:2]}"
+            raise Violation(rule, detail)

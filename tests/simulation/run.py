@@ -71,7 +71,7 @@ def run(plan: Plan, shop: Path, *, keep_state: bool = False) -> Verdict:
             ended = end_state(world)
             verdict.state = ended if keep_state else {}
             if not plan.wild:
-                require_equal(ended, _undisturbed(world, shop))
+                require_equal(ended, _undisturbed(world, shop), "ends_like_the_undisturbed")
     except Violation as violation:
         verdict.name, verdict.detail = violation.name, str(violation)
     except Exception as error:

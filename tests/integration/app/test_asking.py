@@ -60,7 +60,7 @@ def add_task(company: InProcess, assignee: str) -> Task:
 
 
 class AnotherProcess:
-    """Performs a message between the first and the second question of the next composed answer."""
+    """Another process, which performs a message between the first and the second question of a composed answer."""
 
     def __init__(self, company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
         self.company = company
@@ -197,7 +197,7 @@ def test_worker_closes_no_day_by_its_part(company: InProcess) -> None:
     assert company.rows("SELECT * FROM billing_days") == []
 
 
-def test_worker_is_told_own_entries_of_a_task_only(company: InProcess) -> None:
+def test_worker_sees_own_entries_of_a_task_only(company: InProcess) -> None:
     task = add_task(company, "kesha")
     with company.backend.asking(company.people["kesha"]) as asking:
         assert len(asking.ask(ListTaskEntries(task_id=task.task_id)).entries) == 1

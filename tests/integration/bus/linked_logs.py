@@ -4,7 +4,7 @@ The publisher, its relays and the topic are modelled here, with what must hold o
 those of the program, or of a copy of it with a planted bug.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
@@ -294,15 +294,6 @@ WITH_ALL = names_of(WEIGHTS, LOSSES, RESTORES)
 def random_operations(names: Sequence[str], random: Random) -> list[Operation]:
     count = random.randrange(20, 120)
     return [(random.choice(names), random.randrange(10), random.randrange(10)) for _ in range(count)]
-
-
-def failures(make: Callable[[], LinkedLogs], names: Sequence[str], runs: int) -> Iterator[str]:
-    """Yield the first sentence that does not hold, for each run in which one does not."""
-    for seed in range(runs):
-        try:
-            make().run(random_operations(names, Random(seed)))
-        except AssertionError as error:
-            yield str(error).partition("\n")[0]
 
 
 def _log_id(life: int) -> str:

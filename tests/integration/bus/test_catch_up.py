@@ -12,9 +12,7 @@ from popug_cli.bus import consumers
 from popug_cli.bus.catch_up import CatchUpResult, catch_up
 from popug_cli.bus.consumers import Consumer, Turn, retry_due
 from popug_cli.bus.context import Context, Runtime
-from popug_cli.bus.cursors import is_current, mark_rebuilt
-from popug_cli.bus.parked_events import describe
-from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.bus.cursors import is_current
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
@@ -29,10 +27,6 @@ LATER = "9999"
 @pytest.fixture
 def toy(tmp_path: Path) -> BusFixture:
     return BusFixture(tmp_path / "home")
-
-
-def done_ranges(toy: BusFixture) -> list[tuple[object, ...]]:
-    return [tuple(row.values()) for row in toy.rows("SELECT * FROM bus_inbox")]
 
 
 class Watch:
@@ -89,7 +83,7 @@ def test_large_batch_is_split_into_transactions(toy: BusFixture, monkeypatch: py
 
 
 def deactivates(name: str) -> Consumer:
-    """A consumer that deactivates everybody who registers."""
+    """A consumer that deactivates each user who registers."""
 
     def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
         for event in events:
@@ -213,103 +207,6 @@ def test_consumer_far_behind_finds_event_past_next_hundred(toy: BusFixture) -> N
     assert far.chunks == [([30 + FAR + 1], 30 + FAR + 1)]
 
 
-def test_parked_event_has_error_and_times(toy: BusFixture) -> None:
-    toy.failing, toy.error = {"ann"}, ValueError("two\n lines")
-    toy.publish("ann")
-    toy.catch_up()
-    toy.clock.advance(seconds=1)
-    toy.publish("ann")
-    toy.catch_up()
-    failed, waiting = toy.rows("SELECT * FROM bus_set_aside ORDER BY sequence")
-    first = "2026-03-02T09:00:00.000000Z"
-    due_at = failed.pop("due_at")
-    assert "2026-03-02T09:00:05" <= str(due_at) <= "2026-03-02T09:00:10.000000Z"
-    assert failed == {
-        "id": 1, "consumer": "toy", "sequence": 1, "subject": "ann", "state": "retrying", "attempts": 1,
-        "error": "ValueError: two lines", "since": first,
-    }  # fmt: skip
-    assert waiting == {
-        "id": 2, "consumer": "toy", "sequence": 2, "subject": "ann", "state": "waiting", "attempts": 0,
-        "due_at": None, "error": "waits", "since": to_rfc3339(toy.clock.now()),
-    }  # fmt: skip
-
-
-def test_second_failure_has_its_error_and_waits_longer(toy: BusFixture) -> None:
-    toy.failing = {"ann"}
-    toy.publish("ann")
-    toy.catch_up()
-    toy.error = KeyError("gone")
-    toy.catch_up(include_not_due=True)
-    (row,) = toy.rows("SELECT state, attempts, error, due_at FROM bus_set_aside")
-    assert (row["state"], row["attempts"], row["error"]) == ("retrying", 2, "KeyError: 'gone'")
-    assert "2026-03-02T09:00:10" <= str(row["due_at"]) <= "2026-03-02T09:00:20.000000Z"
-
-
-def test_error_is_described_in_a_bounded_line() -> None:
-    assert describe(ValueError(" ")) == "ValueError: no message"
-    assert describe(ValueError("x" * 600)) == f"ValueError: {'x' * 488}"
-
-
-def test_event_given_up_by_its_consumer_is_done(toy: BusFixture) -> None:
-    asked: list[tuple[str, str]] = []
-
-    def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
-        asked.append((event.subject, error))
-        context.events.publish(UserDeactivated(user_id="given up"))
-        return event.subject == "bad"
-
-    consumer = Consumer("toy", (UserRegistered,), toy.consumer.consume, give_up)
-    toy.failing = {"bad", "worse"}
-    toy.publish("bad", "ann", "worse")
-    assert catch_up(toy.runtime, [consumer]).failures == {"toy": 1}
-    assert asked == [("bad", "RuntimeError: broken"), ("worse", "RuntimeError: broken")]
-    assert done_ranges(toy) == [("toy", 1, 2)]
-    assert parked_events(toy) == [(3, "retrying", 1)]
-    assert [row["subject"] for row in toy.rows("SELECT subject FROM bus_log WHERE sequence > 3")] == ["given up"] * 2
-
-
-def test_failed_give_up_keeps_its_error(toy: BusFixture) -> None:
-    def give_up(*_: object) -> bool:
-        raise RuntimeError("no pen")
-
-    toy.failing = {"bad"}
-    toy.publish("bad")
-    catch_up(toy.runtime, [Consumer("toy", (UserRegistered,), toy.consumer.consume, give_up)])
-    assert toy.rows("SELECT error FROM bus_set_aside") == [
-        {"error": "PermanentFailure: giving the event up failed too: RuntimeError: no pen"}
-    ]
-
-
-def test_dropped_or_parked_event_is_not_consumed_again(toy: BusFixture) -> None:
-    toy.failing = {"ann", "bob"}
-    toy.publish("ann", "bob", "kim")
-    toy.catch_up()
-    toy.execute("UPDATE bus_set_aside SET state = 'dropped', due_at = NULL WHERE sequence = 1")
-    toy.execute("UPDATE bus_cursors SET position = 0")
-    toy.failing = set()
-    toy.catch_up()
-    assert toy.effects() == ["kim"]
-    assert parked_events(toy) == [(1, "dropped", 1), (2, "retrying", 1)]
-
-
-def test_rebuilt_consumer_is_done_but_for_parked_events(toy: BusFixture) -> None:
-    toy.failing = {"ann"}
-    toy.publish("ann", "bob")
-    toy.catch_up()
-    toy.execute("DELETE FROM bus_inbox")
-    toy.execute(
-        "INSERT INTO bus_set_aside (consumer, sequence, subject, state, attempts, error, since)"
-        " VALUES ('another', 3, 'kim', 'dead', 5, 'no', '')"
-    )
-    toy.publish("kim")
-    toy.append_unlinked('{"type": "popug.weather.rain_fell.v1"}')
-    with toy.runtime.writing(OPERATOR) as context:
-        mark_rebuilt(context, toy.consumer)
-        mark_rebuilt(context, toy.consumer)
-    assert done_ranges(toy) == [("toy", 2, 4)]
-    assert cursors(toy) == {"toy": 4}
-
-
 def test_environment_error_does_not_block_retries_of_others(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann")
@@ -337,9 +234,9 @@ def advanced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     advance = consumers.process_next_batch
 
-    def noted(runtime: Runtime, consumer: Consumer, everybody: Sequence[Consumer] = ()) -> Turn:
+    def noted(runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer] = ()) -> Turn:
         names.append(consumer.name)
-        return advance(runtime, consumer, everybody)
+        return advance(runtime, consumer, all_consumers)
 
     monkeypatch.setattr(catch_up_module, "process_next_batch", noted)
     return names

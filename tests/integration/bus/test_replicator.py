@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import copy
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -62,10 +63,7 @@ def test_services_begin_with_the_same_log(link: Link) -> None:
 
 
 def test_received_events_are_appended_byte_for_byte(link: Link) -> None:
-    publish(
-        link.tasks,
-        complete_task,
-    )
+    publish(link.tasks, complete_task)
     before = log_of(link.tasks)
     link.identity.publish("cid", "dora")
     claimed = link.send()
@@ -179,14 +177,11 @@ def test_changed_history_stops_the_stream(link: Link, caplog: pytest.LogCaptureF
     link.identity.publish("cid")
     link.send()
     link.take()
-    copy = object.__new__(BusFixture)
-    copy.__dict__.update(link.identity.__dict__)
-    chance = SeededChance(7)
-    copy.runtime = bootstrap.open_runtime(
-        Home(link.identity.root.with_name("copy")), clock=link.identity.clock, randomness=chance
+    link.identity = copy(link.identity)
+    link.identity.runtime = bootstrap.open_runtime(
+        Home(link.identity.root.with_name("copy")), clock=link.identity.clock, randomness=SeededChance(7)
     )
-    link.identity = copy
-    copy.publish("eve", "fay")
+    link.identity.publish("eve", "fay")
     link.send()
     before = log_of(link.tasks)
     assert link.take() == {V.HISTORY_CHANGED: 1, V.STOPPED: 2}
@@ -202,10 +197,7 @@ def test_relay_sends_own_events_only(link: Link) -> None:
     link.identity.publish("cid")
     link.send()
     link.take()
-    publish(
-        link.tasks,
-        complete_task,
-    )
+    publish(link.tasks, complete_task)
     with link.tasks.runtime.writing(OPERATOR) as context:
         claimed = relay.claim(context, {})
     assert [json.loads(event.envelope)["source"] for event in claimed.events] == ["/popug/tasks"]

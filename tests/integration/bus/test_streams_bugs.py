@@ -1,13 +1,13 @@
 """Each bug that is planted in the decision or in the relay is found by the model."""
 
-from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 import pytest
 
 from popug_cli.bus import relay, streams
-from tests.integration.bus.linked_logs import PLAIN, WITH_LOSSES, WITH_RESTORES, LinkedLogs, failures
+from tests.integration.bus.linked_logs import PLAIN, WITH_LOSSES, WITH_RESTORES, LinkedLogs, random_operations
+from tests.integration.bus.planted_bugs import failures, planted
 
 MAX_RUNS_PER_BUG = 3_000
 
@@ -98,14 +98,12 @@ BUGS = {
 @pytest.mark.parametrize("name", BUGS)
 def test_planted_bug_is_found(name: str) -> None:
     bug = BUGS[name]
-    assert bug.found in failures(lambda: logs_with(bug), bug.names, MAX_RUNS_PER_BUG)
+    found = failures(lambda random: logs_with(bug).run(random_operations(bug.names, random)), MAX_RUNS_PER_BUG)
+    assert bug.found in found
 
 
 def logs_with(bug: Bug) -> LinkedLogs:
-    source = Path(str(bug.module.__file__)).read_text()
-    assert source.count(bug.old) == 1
-    module = ModuleType(bug.module.__name__)
-    exec(compile(source.replace(bug.old, bug.new), "<planted>", "exec"), module.__dict__)
+    module = planted(bug.module, bug.old, bug.new)
     if bug.module is streams:
         return LinkedLogs(decide=module.__dict__["decide"])
     return LinkedLogs(records_of=module.__dict__["records_of"])

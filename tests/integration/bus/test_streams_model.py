@@ -13,8 +13,9 @@ from tests.integration.bus.linked_logs import (
     WITH_RESTORES,
     LinkedLogs,
     Operation,
-    failures,
+    random_operations,
 )
+from tests.integration.bus.planted_bugs import failures
 
 RUNS = 300
 
@@ -44,4 +45,4 @@ def test_lost_tail_never_mixes_two_histories(todo: list[Operation]) -> None:
 
 @pytest.mark.parametrize("names", [PLAIN, WITH_RESTORES, WITH_LOSSES, WITH_ALL])
 def test_long_runs_hold_as_well(names: list[str]) -> None:
-    assert list(failures(LinkedLogs, names, RUNS)) == []
+    assert list(failures(lambda random: LinkedLogs().run(random_operations(names, random)), RUNS)) == []

@@ -15,7 +15,7 @@ from popug_cli.cluster.service_homes import create_service_homes
 from popug_cli.kernel.positions import KnownPositions
 from popug_cli.messages.base import DECLARATIONS, Message
 from popug_cli.messages.principal import Principal
-from popug_cli.messages.services import SERVICES
+from popug_cli.messages.services import SERVICES, receivers_of
 from tests.simulation.linked.topic import MemoryTopic
 from tests.support.company import InProcess
 
@@ -72,9 +72,8 @@ class LinkedCompany:
     def copy(self, origin: str) -> None:
         """Bring what a service has published to all that receive it."""
         self.relay(origin)
-        for service, parts in SERVICES.items():
-            if origin in parts.subscriptions:
-                self.receive(service, origin)
+        for service in receivers_of(origin):
+            self.receive(service, origin)
 
     def settle(self) -> None:
         """Copy and consume everything."""

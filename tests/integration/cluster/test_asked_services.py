@@ -36,14 +36,6 @@ def mail(tmp_path: Path) -> Iterator[TokenServices]:
     services.close()
 
 
-@pytest.fixture
-def tasks(tmp_path: Path) -> Iterator[TokenServices]:
-    services = TokenServices(People(tmp_path / "home"), tmp_path / "services")
-    services.sync()
-    yield services
-    services.close()
-
-
 def owner_of(services: TokenServices, token: str) -> Principal:
     return policy.authenticate(token, services.tasks.runtime)
 
@@ -69,22 +61,22 @@ def test_silence_of_identity_stops_sending_mail(mail: TokenServices) -> None:
         assert (refused.value.code, refused.value.exit_status) == ("behind", 8)
 
 
-def test_part_is_refused_for_a_void_or_expired_token(tasks: TokenServices) -> None:
-    sender = owner_of(tasks, tasks.people.machine_token("kesha", 60))
-    assert asked(tasks, sender, ListTasks()) == ""
-    tasks.people.act("boss", SetRole(username="kesha", role="manager"))
-    tasks.sync()
-    assert asked(tasks, sender, ListTasks()) == "token_revoked"
-    manager = owner_of(tasks, tasks.people.machine_token("kesha", 60))
-    assert asked(tasks, manager, ABOVE_WORKER) == ""
-    tasks.advance(seconds=60)
-    assert asked(tasks, manager, ListTasks()) == "token_expired"
+def test_part_is_refused_for_a_void_or_expired_token(services: TokenServices) -> None:
+    sender = owner_of(services, services.people.machine_token("kesha", 60))
+    assert asked(services, sender, ListTasks()) == ""
+    services.people.act("boss", SetRole(username="kesha", role="manager"))
+    services.sync()
+    assert asked(services, sender, ListTasks()) == "token_revoked"
+    manager = owner_of(services, services.people.machine_token("kesha", 60))
+    assert asked(services, manager, ABOVE_WORKER) == ""
+    services.advance(seconds=60)
+    assert asked(services, manager, ListTasks()) == "token_expired"
 
 
-def test_part_above_worker_is_refused_in_silence(tasks: TokenServices) -> None:
-    manager = owner_of(tasks, tasks.people.machine_token("mira", 86_400))
-    tasks.advance(minutes=2)
-    assert [asked(tasks, manager, message) for message in (WORK, ABOVE_WORKER)] == ["", "behind"]
+def test_part_above_worker_is_refused_in_silence(services: TokenServices) -> None:
+    manager = owner_of(services, services.people.machine_token("mira", 86_400))
+    services.advance(minutes=2)
+    assert [asked(services, manager, message) for message in (WORK, ABOVE_WORKER)] == ["", "behind"]
 
 
 def test_figures_of_others_are_refused_in_silence(tmp_path: Path) -> None:
@@ -99,33 +91,33 @@ def test_figures_of_others_are_refused_in_silence(tmp_path: Path) -> None:
     billing.close()
 
 
-def test_identity_checks_the_sender_of_a_part_too(tasks: TokenServices) -> None:
-    identity = tasks.identity.backend
-    sender = policy.authenticate(tasks.people.machine_token("boss", 86_400), identity.runtime)
+def test_identity_checks_the_sender_of_a_part_too(services: TokenServices) -> None:
+    identity = services.identity.backend
+    sender = policy.authenticate(services.people.machine_token("boss", 86_400), identity.runtime)
     assert perform_for_service(identity, sender, ListUsers()).users
-    tasks.people.act("boss", RotateKey())
-    tasks.people.act("boss", SetRole(username="mira", role="admin"))
+    services.people.act("boss", RotateKey())
+    services.people.act("boss", SetRole(username="mira", role="admin"))
     identity.perform_as(OPERATOR, SetRole(username="boss", role="worker"))
     with pytest.raises(PopugError, match="revoked"):
         perform_for_service(identity, sender, ListUsers())
 
 
-def test_server_of_a_service_verifies_with_the_copies(tasks: TokenServices) -> None:
+def test_server_of_a_service_verifies_with_the_copies(services: TokenServices) -> None:
     """It remembers verified tokens, and still looks at the deny list for each request."""
-    served = ServedCompany(tasks.tasks.home, threads=2)
-    served._runtime = replace(served._runtime, clock=tasks.tasks_clock)
+    served = ServedCompany(services.tasks.home, threads=2)
+    served._runtime = replace(served._runtime, clock=services.tasks_clock)
     try:
-        token = tasks.people.machine_token("kesha", 60)
+        token = services.people.machine_token("kesha", 60)
         assert not served.has_verified(token)
         served.perform(WORK, token)
         assert served.has_verified(token)
-        tasks.people.act("boss", SetRole(username="kesha", role="manager"))
-        tasks.sync()
+        services.people.act("boss", SetRole(username="kesha", role="manager"))
+        services.sync()
         with pytest.raises(PopugError, match="revoked"):
             served.perform(WORK, token)
-        other = tasks.people.machine_token("kesha", 60)
+        other = services.people.machine_token("kesha", 60)
         served.perform(WORK, other)
-        tasks.advance(seconds=60)
+        services.advance(seconds=60)
         assert not served.has_verified(other)
         with pytest.raises(PopugError, match="expired"):
             served.perform(WORK, other)
@@ -133,7 +125,7 @@ def test_server_of_a_service_verifies_with_the_copies(tasks: TokenServices) -> N
         served.close()
 
 
-def test_copies_are_kept_on_postgresql(tasks: TokenServices, postgres: PostgresServer) -> None:
+def test_copies_are_kept_on_postgresql(services: TokenServices, postgres: PostgresServer) -> None:
     """An empty database of the service receives all events of identity."""
     from popug_cli.storage.postgres import schema
     from popug_cli.storage.postgres.driver import PostgresDatabase
@@ -141,27 +133,27 @@ def test_copies_are_kept_on_postgresql(tasks: TokenServices, postgres: PostgresS
     name = postgres.create_database()
     schema.migrate(postgres.url(name))
     database = PostgresDatabase(postgres.url(name))
-    ids = {row["origin"]: row["log_id"] for row in tasks.rows("SELECT origin, log_id FROM bus_streams")}
-    tasks.tasks.runtime = replace(tasks.tasks.runtime, database=database)
-    with tasks.tasks.runtime.writing(OPERATOR) as context:
+    ids = {row["origin"]: row["log_id"] for row in services.rows("SELECT origin, log_id FROM bus_streams")}
+    services.tasks.runtime = replace(services.tasks.runtime, database=database)
+    with services.tasks.runtime.writing(OPERATOR) as context:
         make_service(context, "tasks", {"tasks": LOG, **ids})
-    with tasks.identity.backend.runtime.writing(OPERATOR) as context:
+    with services.identity.backend.runtime.writing(OPERATOR) as context:
         republish(context, 1)
-    session, machine = tasks.people.log_in().token, tasks.people.machine_token("mira", 3600)
-    tasks.people.backend.perform(LogOut(), session)
-    later = tasks.people.log_in().token
-    tasks.sync()
-    assert [tasks.refusal(token) for token in (session, later, machine)] == ["token_revoked", "", ""]
-    assert tasks.refusal(machine, ABOVE_WORKER) == ""
-    tasks.people.act("boss", SetPassword(username="kesha", password=PASSWORD))
-    tasks.people.act("boss", SetRole(username="mira", role="worker"))
-    tasks.sync()
-    assert [tasks.refusal(token) for token in (later, machine)] == ["token_revoked", "token_revoked"]
-    tasks.advance(hours=13)
-    assert tasks.refusal(tasks.people.machine_token("boss", 60), ABOVE_WORKER) == "behind"
-    tasks.sync()
+    session, machine = services.people.log_in().token, services.people.machine_token("mira", 3600)
+    services.people.backend.perform(LogOut(), session)
+    later = services.people.log_in().token
+    services.sync()
+    assert [services.refusal(token) for token in (session, later, machine)] == ["token_revoked", "", ""]
+    assert services.refusal(machine, ABOVE_WORKER) == ""
+    services.people.act("boss", SetPassword(username="kesha", password=PASSWORD))
+    services.people.act("boss", SetRole(username="mira", role="worker"))
+    services.sync()
+    assert [services.refusal(token) for token in (later, machine)] == ["token_revoked", "token_revoked"]
+    services.advance(hours=13)
+    assert services.refusal(services.people.machine_token("boss", 60), ABOVE_WORKER) == "behind"
+    services.sync()
     for table in ("identity_revoked_tokens", "identity_token_owners WHERE void_below > 0"):
-        assert tasks.rows(f"SELECT 1 FROM {table}") == []
-    assert tasks.refusal(tasks.people.machine_token("boss", 60), ABOVE_WORKER) == ""
+        assert services.rows(f"SELECT 1 FROM {table}") == []
+    assert services.refusal(services.people.machine_token("boss", 60), ABOVE_WORKER) == ""
     database.close()
     postgres.drop_database(name)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from popug_cli.app import LocalBackend
-from popug_cli.bus.context import Context
 from popug_cli.bus.records import TopicRecord, WatermarkRecord, parse_record
 from popug_cli.bus.streams import StreamVerdict
 from popug_cli.cluster.links import relay_once, replicate_once
@@ -119,13 +118,9 @@ def test_failed_delivery_is_repeated_by_the_next_step(cluster: Cluster) -> None:
 def test_relay_stops_where_its_topic_has_another_log(cluster: Cluster) -> None:
     cluster.add_task()
     cluster.relay("tasks")
-
-    def forget(context: Context) -> None:
+    with cluster.services["tasks"].runtime.writing(OPERATOR) as context:
         context.connection.execute("DROP TRIGGER bus_log_no_delete")
         context.connection.execute("DELETE FROM bus_log WHERE sequence = (SELECT max(sequence) FROM bus_log)")
-
-    with cluster.services["tasks"].runtime.writing(OPERATOR) as context:
-        forget(context)
     for _ in range(2):
         with pytest.raises(PopugError) as refused:
             cluster.relay("tasks")

@@ -19,7 +19,7 @@ from popug_cli.cluster.links import relay_once, replicate_once
 from popug_cli.cluster.service_homes import create_service_homes
 from popug_cli.kernel.clock import SystemClock
 from popug_cli.messages.billing import GetBalance
-from popug_cli.messages.services import SERVICES
+from popug_cli.messages.services import SERVICES, receivers_of
 from popug_cli.messages.tasks import AddTask
 from popug_cli.server.thread_pools import READERS
 from tests.simulation.linked.topic import MemoryTopic
@@ -50,10 +50,9 @@ class ServedServices:
         backend = self.backends[origin]
         includes = partial(includes_of, service=origin, consumers=backend.consumers)
         relay_once(backend.runtime, self.topics[origin], includes)
-        for service, parts in SERVICES.items():
-            while origin in parts.subscriptions:
-                if not replicate_once(self.backends[service].runtime, origin, self.topics[origin]):
-                    break
+        for service in receivers_of(origin):
+            while replicate_once(self.backends[service].runtime, origin, self.topics[origin]):
+                pass
 
     def add_task(self) -> Answer:
         return self.tasks.post("tasks/add_task", {"title": "Feed the cage"}, self.tokens["kesha"])
@@ -87,7 +86,7 @@ def test_answer_names_the_position_of_its_service(impatient: ServedServices) -> 
     added = impatient.add_task()
     assert added.status == 200, added
     position = added.headers["popug-position"]
-    (log_id,) = (impatient.backends["tasks"].runtime.service_log_id[-8:],)
+    log_id = impatient.backends["tasks"].runtime.service_log_id[-8:]
     with impatient.backends["tasks"].runtime.database.connection(writes=False) as connection:
         last = connection.scalar("SELECT max(sequence) FROM bus_log")
     assert position == f"tasks={last}.{log_id}"

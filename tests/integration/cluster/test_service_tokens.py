@@ -1,7 +1,7 @@
 """A service verifies tokens with its own copies of identity's keys and a deny list, while events come late or not."""
 
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from popug_cli.identity import service_authorization, tokens
 from popug_cli.identity.keys import SigningKey, thumbprint
-from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.base import Event
 from popug_cli.messages.identity import (
     ActivateUser,
@@ -27,33 +26,14 @@ from popug_cli.messages.identity import (
     WhoAmI,
 )
 from popug_cli.messages.principal import OPERATOR
-from tests.integration.cluster.token_services import ABOVE_WORKER, TokenServices
+from tests.integration.cluster.token_services import ABOVE_WORKER, TokenServices, machine
 from tests.support.company import PASSWORD
-from tests.support.identity_company import People, settle
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("template") / "home"
-
-
-@pytest.fixture
-def services(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenServices]:
-    monkeypatch.setattr(service_authorization, "KEY_WAIT_SECONDS", 0.2)
-    people = settle(tmp_path / "home", template, monkeypatch)
-    services = TokenServices(people, tmp_path / "services")
-    services.sync()
-    yield services
-    services.close()
+from tests.support.identity_company import People
 
 
 def test_login_works_at_a_service_though_no_event_arrives(services: TokenServices) -> None:
     tokens = [services.people.log_in().token, machine(services, "mira"), machine(services, "boss")]
     assert [services.refusal(token) for token in tokens] == ["", "", ""]
-
-
-def machine(services: TokenServices, name: str, ttl_seconds: int = 86_400) -> str:
-    return services.people.machine_token(name, ttl_seconds)
 
 
 VOIDING: dict[str, tuple[Callable[[TokenServices], object], bool, bool]] = {
@@ -137,32 +117,6 @@ def test_token_without_position_is_void_in_a_cluster(services: TokenServices, mo
     old = services.people.log_in().token
     assert services.refusal(old) == "token_revoked"
     assert services.refusal(old, WhoAmI(), services.identity.backend) == "token_revoked"
-
-
-def test_forbidden_role_is_refused_as_such_in_silence(services: TokenServices) -> None:
-    services.advance(seconds=61)
-    assert services.refusal(services.people.log_in().token, ABOVE_WORKER) == "forbidden"
-
-
-def test_silence_of_identity_stops_what_needs_a_higher_role(services: TokenServices) -> None:
-    worker, manager = services.people.log_in().token, machine(services, "mira")
-    services.advance(seconds=59.9)
-    assert services.refusal(manager, ABOVE_WORKER) == ""
-    services.advance(seconds=0.1)
-    assert services.refusal(manager, ABOVE_WORKER) == "behind"
-    assert [services.refusal(worker), services.refusal(manager)] == ["", ""]
-    services.sync()
-    assert services.refusal(manager, ABOVE_WORKER) == ""
-
-
-def test_behind_names_service_and_exits_with_8(services: TokenServices) -> None:
-    manager = machine(services, "mira")
-    services.advance(minutes=2)
-    with pytest.raises(PopugError) as refused:
-        services.tasks.perform(ABOVE_WORKER, manager)
-    assert (refused.value.code, refused.value.exit_status) == ("behind", 8)
-    assert "2026-03-02 10:00:00" in refused.value.message
-    assert refused.value.details == {"service": "tasks"}
 
 
 def test_key_of_rotation_is_waited_for_then_behind(services: TokenServices) -> None:
@@ -338,71 +292,3 @@ def test_nothing_is_forgotten_while_an_event_is_set_aside(services: TokenService
     services.advance(days=200)
     assert remaining(services)[1] == 2
     assert services.refusal(issued) == "token_revoked"
-
-
-# --- freshness ------------------------------------------------------------------------------------
-
-
-def test_watermark_counts_only_when_consumed(services: TokenServices) -> None:
-    manager = machine(services, "mira")
-    services.sync()
-    services.advance(seconds=61)
-    services.people.log_in()
-    services.send()
-    services.take()
-    assert services.refusal_on_snapshot(manager, ABOVE_WORKER) == "behind"
-    services.consume()
-    assert services.refusal_on_snapshot(manager, ABOVE_WORKER) == ""
-
-
-def test_consumed_watermark_stays_while_new_events_wait(services: TokenServices) -> None:
-    manager = machine(services, "mira")
-    services.sync()
-    services.advance(seconds=30)
-    services.people.log_in()
-    services.send()
-    services.take()
-    assert services.refusal_on_snapshot(manager, ABOVE_WORKER) == ""
-
-
-def test_late_relay_does_not_make_the_service_fresh(services: TokenServices) -> None:
-    """A relay that claimed an hour ago sends its old watermark now; the stamp is new, the position is not."""
-    manager = machine(services, "mira")
-    services.send()
-    old = services.topic.records[-1]
-    services.people.clock.advance(seconds=1)
-    services.people.act("boss", RotateKey())
-    services.sync()
-    services.advance(hours=1)
-    services.topic.produce([old])
-    services.receive()
-    assert services.refusal(manager, ABOVE_WORKER) == "behind"
-
-
-@pytest.mark.parametrize(("seconds", "code"), [(59, ""), (60, "behind"), (-59, ""), (-60, "behind"), (7200, "behind")])
-def test_clock_of_the_broker_may_differ_a_little(services: TokenServices, seconds: int, code: str) -> None:
-    manager = machine(services, "mira")
-    services.sync()
-    services.advance(hours=1)
-    services.broker_clock.advance(seconds=seconds)
-    services.sync()
-    assert services.refusal(manager, ABOVE_WORKER) == code
-
-
-def test_broker_whose_clock_was_ahead_is_believed_again(services: TokenServices) -> None:
-    manager = machine(services, "mira")
-    services.broker_clock.advance(hours=2)
-    services.sync()
-    assert services.refusal(manager, ABOVE_WORKER) == "behind"
-    services.broker_clock.advance(hours=-2)
-    services.sync()
-    assert services.refusal(manager, ABOVE_WORKER) == ""
-
-
-def test_unstamped_records_never_make_the_service_fresh(services: TokenServices) -> None:
-    manager = machine(services, "mira")
-    services.advance(hours=1)
-    services.send()
-    services.topic.records = [record._replace(timestamp_ms=-1) for record in services.topic.records]
-    services.receive()
-    assert services.refusal(manager, ABOVE_WORKER) == "behind"

@@ -1,8 +1,7 @@
 """After random changes, a service that has received all events accepts exactly the tokens that identity accepts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -24,7 +23,6 @@ from popug_cli.messages.identity import (
 from popug_cli.messages.principal import OPERATOR
 from tests.integration.cluster.token_services import TokenServices
 from tests.support.company import PASSWORD
-from tests.support.identity_company import People
 
 NAMES = ("kesha", "mira", "asya")
 ROLES = ("worker", "manager", "accountant")
@@ -32,7 +30,7 @@ OPERATIONS = 50
 
 
 class Life:
-    """What happens to tokens at identity; ``tokens`` are all that were issued, by id."""
+    """Random changes of tokens at identity. ``issued`` are the ids of machine tokens, ``tokens`` all tokens."""
 
     def __init__(self, services: TokenServices, seed: int) -> None:
         self.services, self.random = services, Random(seed)
@@ -93,14 +91,6 @@ class Life:
         self.services.take()
         if self.random.random() < 0.5:
             self.services.execute("UPDATE bus_streams SET next_offset = 0")
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[TokenServices]:
-    services = TokenServices(People(tmp_path / "home"), tmp_path / "services")
-    services.sync()
-    yield services
-    services.close()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -116,3 +116,8 @@ class TokenServices:
     def close(self) -> None:
         with closing(self.tasks), closing(self.identity.backend):
             pass
+
+
+def machine(services: TokenServices, name: str, ttl_seconds: int = 86_400) -> str:
+    """Return a machine token of a user, which outlives the hours of a test."""
+    return services.people.machine_token(name, ttl_seconds)

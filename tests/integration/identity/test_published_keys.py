@@ -5,6 +5,7 @@ import json
 import pytest
 
 from popug_cli.identity import keys, published_keys, token_store, tokens
+from popug_cli.kernel.errors import NotFound
 from popug_cli.messages.identity import IssueToken, RecoverAdmin, RotateKey, ShowKeys, WhoAmI
 from popug_cli.messages.principal import OPERATOR
 from tests.support.company import PASSWORD
@@ -80,6 +81,6 @@ def test_token_says_its_kind_and_position(people: People, kind: str) -> None:
 
 def test_refused_token_publishes_no_key(people: People) -> None:
     head = people.head()
-    with pytest.raises(Exception, match="nobody-here"):
+    with pytest.raises(NotFound, match="nobody-here"):
         people.act("boss", IssueToken(username="nobody-here", ttl_seconds=60))
     assert people.head() == head

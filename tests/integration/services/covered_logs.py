@@ -4,7 +4,7 @@ The services, their consumers and the topics are modelled here. The records, the
 covers are those of the program, or of a copy of it with a planted bug.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
@@ -287,15 +287,6 @@ def random_operations(random: Random) -> list[Operation]:
 
 def _some_digits(random: Random) -> list[int]:
     return random.choices(range(10), k=random.choice((2, 5, 15)))
-
-
-def failures(make: Callable[[], CoveredLogs], runs: int) -> Iterator[str]:
-    """Yield the first sentence that does not hold, for each run in which one does not."""
-    for seed in range(runs):
-        try:
-            make().run(random_operations(Random(seed)))
-        except AssertionError as error:
-            yield str(error).partition("\n")[0]
 
 
 def _log_id(service: str) -> str:

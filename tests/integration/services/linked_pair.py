@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,8 +66,8 @@ def make_link(tmp_path: Path) -> Link:
     identity = BusFixture(tmp_path / "identity")
     identity.publish("ann", "bob")
     shutil.copytree(tmp_path / "identity", tmp_path / "tasks")
-    tasks = object.__new__(BusFixture)
-    tasks.__dict__.update(identity.__dict__, root=tmp_path / "tasks", failing=set())
+    tasks = copy(identity)
+    tasks.root, tasks.failing = tmp_path / "tasks", set()
     tasks.runtime = bootstrap.open_runtime(Home(tasks.root), clock=identity.clock, randomness=SeededChance())
     tasks.consumer = Consumer("toy", (UserRegistered, UserDeactivated), tasks._consume)
     create(identity, "identity", LOG, {})

@@ -1,16 +1,18 @@
 """A covered answer shows all that its caller has seen; each planted bug makes the model find one that does not."""
 
 from pathlib import Path
+from random import Random
 from types import ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popug_cli.bus import relay, streams
 from popug_cli.bus.service import coverage
-from tests.integration.services.covered_logs import OPERATIONS, CoveredLogs, Operation, failures
+from tests.integration.bus.planted_bugs import failures, planted
+from tests.integration.services.covered_logs import OPERATIONS, CoveredLogs, Operation, random_operations
 
 MAX_RUNS_PER_BUG = 3_000
 DIGITS = st.integers(0, 9)
@@ -91,6 +93,7 @@ BUGS = {
 }  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(OPERATIONS), DIGITS, DIGITS), max_size=60))
 def test_covered_answer_shows_all_that_was_seen(operations: list[Operation]) -> None:
     CoveredLogs().run(operations)
@@ -99,11 +102,11 @@ def test_covered_answer_shows_all_that_was_seen(operations: list[Operation]) -> 
 def test_random_runs_have_many_covered_answers() -> None:
     made: list[CoveredLogs] = []
 
-    def make() -> CoveredLogs:
+    def run(random: Random) -> None:
         made.append(CoveredLogs())
-        return made[-1]
+        made[-1].run(random_operations(random))
 
-    assert list(failures(make, 200)) == []
+    assert list(failures(run, 200)) == []
     assert sum(logs.covered_answers for logs in made) > 200 * 20
 
 
@@ -111,14 +114,12 @@ def test_random_runs_have_many_covered_answers() -> None:
 def test_planted_bug_is_found(name: str) -> None:
     bug = BUGS[name]
     program = program_with(bug)
-    assert any(bug.found in failure for failure in failures(lambda: CoveredLogs(program), MAX_RUNS_PER_BUG))
+    found = failures(lambda random: CoveredLogs(program).run(random_operations(random)), MAX_RUNS_PER_BUG)
+    assert any(bug.found in failure for failure in found)
 
 
 def program_with(bug: Bug) -> SimpleNamespace:
-    source = Path(str(bug.module.__file__)).read_text()
-    assert source.count(bug.old) == 1
-    module = ModuleType(bug.module.__name__)
-    exec(compile(source.replace(bug.old, bug.new), "<planted>", "exec"), module.__dict__)
+    module = planted(bug.module, bug.old, bug.new)
     program = SimpleNamespace(decide=streams.decide)
     for name, home in {
         "records_of": relay,

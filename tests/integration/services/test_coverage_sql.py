@@ -1,4 +1,4 @@
-"""What a service covers, read from the tables of streams, cursors and events."""
+"""The coverage of a service, read from the tables of streams, cursors and events."""
 
 from contextlib import closing
 from dataclasses import replace

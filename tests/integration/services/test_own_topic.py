@@ -1,6 +1,7 @@
 """A service reads its own topic back, and sends nothing more if another database publishes under its name."""
 
 import shutil
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from popug_cli.kernel.home import Home
 from popug_cli.messages.principal import OPERATOR
 from tests.integration.services.linked_pair import OWN_LOG, Link, make_link
 from tests.integration.services.test_restore import NEW_IDS, relay_of
-from tests.support.bus_fixture import BusFixture
 from tests.support.company import SeededChance
 
 
@@ -33,12 +33,11 @@ def read(link: Link) -> Stranger | None:
 
 def staging(link: Link, seed: int = 7) -> Link:
     """Return a copy of identity that publishes to the same topic."""
-    copy = object.__new__(BusFixture)
-    root = link.identity.root.with_name("staging")
-    shutil.copytree(link.identity.root, root)
-    runtime = bootstrap.open_runtime(Home(root), clock=link.identity.clock, randomness=SeededChance(seed))
-    copy.__dict__.update(link.identity.__dict__, root=root, runtime=runtime)
-    return Link(copy, link.tasks, link.topic)
+    other = copy(link.identity)
+    other.root = link.identity.root.with_name("staging")
+    shutil.copytree(link.identity.root, other.root)
+    other.runtime = bootstrap.open_runtime(Home(other.root), clock=other.clock, randomness=SeededChance(seed))
+    return Link(other, link.tasks, link.topic)
 
 
 def test_own_records_are_recognised_also_if_repeated(link: Link) -> None:

@@ -166,7 +166,7 @@ class NamedDraws:
 
 @dataclass
 class Uncommitted:
-    """What the present transaction of a service has done."""
+    """The uncommitted steps of a service's present transaction."""
 
     steps: list[Performed | Consumed] = field(default_factory=list)
     is_command: bool = False

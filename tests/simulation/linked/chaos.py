@@ -1,4 +1,4 @@
-"""What happens to records between the services: relays and replicators that die, sleep, or run twice."""
+"""Records between the services: relays and replicators that die, sleep, or run twice."""
 
 from typing import TYPE_CHECKING
 

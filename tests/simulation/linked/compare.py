@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.simulation.compare import COLUMNS, State
-from tests.simulation.violation import Violation
 
 Rows = Callable[[str], list[tuple[Any, ...]]]
 UNCOMPARED_FIELDS = frozenset({"candidates_as_of", "log_head", "mail_id", "message_id", "entry_id"})
@@ -71,12 +70,3 @@ def _without(value: Any, entries: dict[str, str]) -> Any:
     if isinstance(value, list):
         return [_without(part, entries) for part in value]
     return entries.get(value, value) if isinstance(value, str) else value
-
-
-def require_equal(linked: State, one: State) -> None:
-    """Raise a violation that names the first table and rows that differ."""
-    for table, rows in one.items():
-        if rows != linked[table]:
-            missing, odd = [list(set(a) - set(b)) for a, b in ((rows, linked[table]), (linked[table], rows))]
-            detail = f"{table}: {len(missing)} rows missing {missing[:2]}, {len(odd)} too many {odd[:2]}"
-            raise Violation("ends_like_one_process", detail)

@@ -45,7 +45,7 @@ FACTORS = (0.3, 1.0, 1.0, 2.0)
 
 
 def plan(seed: str, length: int) -> Plan:
-    """Return the plan of a seed; a third of the worlds have disasters, after which all services are restored."""
+    """Return the plan of a seed; four of ten worlds have disasters, after which all services are restored."""
     chance = random.Random(seed)
     wild = chance.random() < 0.4
     usual = {**COMMANDS, **CLOCK, **CHAOS, **(DISASTERS if wild else {})}

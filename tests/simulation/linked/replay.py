@@ -66,9 +66,7 @@ class Replay:
                 self._perform(step)
         self.backend.is_waiting = True
         self.backend.catch_up(completely=True)
-        self._consume(
-            [row[0] for row in self.rows("SELECT id FROM bus_log WHERE type = 'popug.billing.task_priced.v1'")]
-        )
+        self._consume([event_id for (event_id,) in self.rows(SELECT_PRICES)])
         self.backend.catch_up(completely=True)
         return self._state(begun)
 

@@ -24,10 +24,10 @@ from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.messages.services import SERVICES
 from tests.simulation import place
 from tests.simulation.chance import NamedChance
-from tests.simulation.compare import State
+from tests.simulation.compare import State, require_equal
 from tests.simulation.linked import chaos, disasters, versions
 from tests.simulation.linked.chaos import STREAMS
-from tests.simulation.linked.compare import module_tables, names_of_entries, published, require_equal
+from tests.simulation.linked.compare import module_tables, names_of_entries, published
 from tests.simulation.linked.replay import Replay
 from tests.simulation.linked.steps import STEPS
 from tests.simulation.linked.topic import MemoryTopic
@@ -99,7 +99,7 @@ def run(plan: Plan, shop: Path) -> Verdict:
     world = LinkedWorld(plan, shop / "services", shop / f"world-{os.getpid()}")
     try:
         _live(world, plan, verdict)
-        require_equal(_end_state(world), _one_process(world, shop))
+        require_equal(_end_state(world), _one_process(world, shop), "ends_like_one_process")
     except Violation as violation:
         verdict.name, verdict.detail = violation.name, str(violation)
     except Exception as error:

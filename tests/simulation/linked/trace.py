@@ -1,4 +1,4 @@
-"""What the five homes did, in an order in which one process can do it again.
+"""The recorded work of the five homes, in an order in which one process can repeat it.
 
 Tasks' log gives the order. A command of tasks and a batch of its consumer stand where they were committed. A command of
 billing stands after the last transaction of tasks that billing had consumed, because its result depends on no later
