@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from popug_cli.messages.services import SERVICES
 
+Found = TypeVar("Found")
 GATEWAY = "gateway"
 START_SECONDS = 60.0
 END_SECONDS = 30.0
@@ -34,7 +35,12 @@ class ServerProcess:
         """Start the process, without waiting until it listens."""
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
-                self._line, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+                self._line,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
             )
 
     def wait(self) -> None:
@@ -115,7 +121,7 @@ class RunningCluster:
             **CHEAP_HASHES,
             **(environment or {}),
         }
-        options = {service: ("--module", service) for service in SERVICES}
+        options: dict[str, tuple[str, ...]] = {service: ("--module", service) for service in SERVICES}
         if scheduler:
             options["billing"] += ("--scheduler",)
         self.processes = {
@@ -150,7 +156,9 @@ class RunningCluster:
             **({"POPUG_TOKEN": token} if token else {}),
         }
         line = [*PROGRAM, *words, "--json"]
-        return subprocess.run(line, env=environment, input=text, capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(
+            line, env=environment, input=text, capture_output=True, text=True, check=False, timeout=120
+        )
 
     def ask(self, *words: str, token: str = "", text: str = "") -> Any:
         """Return the answer of a command that must succeed."""
@@ -191,9 +199,10 @@ class RunningCluster:
         return ServerProcess(name, options, self.environment, self.homes / f"{name}.log")
 
 
-def wait_until(holds: Any, seconds: float = 30.0, problem: str = "it took too long") -> None:
-    """Wait until a function returns a true value; fail after some seconds."""
+def wait_until(read: Callable[[], Found | None], seconds: float = 30.0) -> Found:
+    """Return the first true value that a function returns; fail after some seconds."""
     deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, problem
+    while not (found := read()):
+        assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.05)
+    return found

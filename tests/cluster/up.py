@@ -4,7 +4,6 @@ A process that has died is started again after ``RESTART_SECONDS``, as systemd w
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -99,12 +98,12 @@ class TrialCluster:
         return parts
 
 
-def run(folder: Path) -> None:
-    """Start a cluster, print one line of JSON, and again after each restart; run until a signal ends the process."""
+def run(folder: Path, report: Callable[[dict[str, Any]], None]) -> None:
+    """Start a cluster, report it, and again after each restart; run until a signal ends the process."""
     with ExitStack() as stack:
         cluster = TrialCluster(folder, stack)
-        _print(cluster.document())
-        cluster.supervise(_print)
+        report(cluster.document())
+        cluster.supervise(report)
 
 
 def _part_of_server(server: ServerProcess) -> Part:
@@ -121,10 +120,7 @@ def _part_of_broker(broker: Broker) -> Part:
 
 def _part_of_database(server: PostgresServer) -> Part:
     return Part(
-        lambda: server.process.pid if server.process else 0, lambda: server.is_running, lambda: (server.start(), None)[1]
+        lambda: server.process.pid if server.process else 0,
+        lambda: server.is_running,
+        lambda: (server.start(), None)[1],
     )
-
-
-def _print(document: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(document) + "\n")
-    sys.stdout.flush()

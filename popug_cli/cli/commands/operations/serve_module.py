@@ -55,7 +55,8 @@ def find_service(context: CommandContext, module: str, homes: Path | None, broke
 
 def join(company: "ServedCompany", module: str, places: Places) -> AbstractContextManager[object]:
     """Return the context in which a served company is connected with the other services of its cluster."""
-    from popug_cli.cluster import kafka, service
+    from popug_cli.cluster.kafka import require_driver
+    from popug_cli.cluster.service import joined
 
-    kafka.require_driver()
-    return service.joined(company, module, places)
+    require_driver()
+    return joined(company, module, places)
