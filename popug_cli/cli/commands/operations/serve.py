@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,7 +24,7 @@ from popug_cli.messages.scheduler import RunDue
 from popug_cli.platform.files import exposure_of
 
 if TYPE_CHECKING:
-    from popug_cli.server.run import BackgroundWork, Join, OpenForServer
+    from popug_cli.server.run import BackgroundWork, Join, ListenOptions, OpenForServer
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MAX_PORT = 65_535
@@ -87,23 +88,8 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _exit_now)
     join = _join_cluster(context, module, homes, brokers, scheduler=scheduler)
-    try:
-        from popug_cli.server import run
-    except ImportError as error:
-        raise Unavailable(
-            "server_unavailable",
-            f"popug serve needs a package that is not installed ({error.name}).",
-            hint="Install popug with its extra: pip install 'popug[server]'.",
-        ) from error
-    address = _parse_address(listen) if listen is not None else None
-    tls = _check_tls_files(tls_cert, tls_key, address)
-    if tls:
-        _check_private(tls[1])
-    path, group = _socket_outside_home(context, socket, group)
-    host, port = address or (None, 0)
-    hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
-    certificate, key = tls or (None, None)
-    options = run.ListenOptions(path, group, host, port, certificate, key, hosts)
+    run = _import_server()
+    options = _listen_options(context, socket, group, listen, (tls_cert, tls_key), behind_proxy=behind_proxy)
     background = _background_work(context, scheduler=scheduler)
     with log_to_stderr(context):
         run.serve(context.home, options, partial(_show_addresses, context), __version__, background, join)
@@ -125,6 +111,42 @@ def install(
     context.screen.show(
         plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in (*plan.hints(), *database_variable.hints()))]
     )
+
+
+def _import_server() -> ModuleType:
+    """Return the module that serves; raise ``server_unavailable`` if a package of the extra is not installed."""
+    try:
+        from popug_cli.server import run
+    except ImportError as error:
+        raise Unavailable(
+            "server_unavailable",
+            f"popug serve needs a package that is not installed ({error.name}).",
+            hint="Install popug with its extra: pip install 'popug[server]'.",
+        ) from error
+    return run
+
+
+def _listen_options(
+    context: CommandContext,
+    socket: Path | None,
+    group: str | None,
+    listen: str | None,
+    tls_files: tuple[Path | None, Path | None],
+    *,
+    behind_proxy: bool,
+) -> "ListenOptions":
+    """Return the addresses to listen on; raise ``usage`` or ``insecure_file`` for options that cannot be used."""
+    from popug_cli.server.run import ListenOptions
+
+    address = _parse_address(listen) if listen is not None else None
+    tls = _check_tls_files(*tls_files, address)
+    if tls:
+        _check_private(tls[1])
+    path, group = _socket_outside_home(context, socket, group)
+    host, port = address or (None, 0)
+    hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
+    certificate, key = tls or (None, None)
+    return ListenOptions(path, group, host, port, certificate, key, hosts)
 
 
 def _use_database(context: CommandContext, url: str) -> None:
