@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.app.replica_reads import FIRST_PAUSE_SECONDS, StillBehindError
 from popug_cli.kernel import positions
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, PopugError
@@ -33,6 +32,7 @@ from popug_cli.server.requests import (
     public_messages,
     seen_positions,
 )
+from popug_cli.server.served import Served
 from popug_cli.server.thread_pools import ThreadPools
 
 LONGEST_PAUSE_SECONDS = 0.5  # many requests may wait at once, and each attempt costs CPU time
@@ -41,7 +41,7 @@ ReportError = Callable[[Exception], None]
 
 
 def build(
-    company: ServedCompany,
+    company: Served,
     pools: ThreadPools,
     shutdown_requested: asyncio.Event,
     server_identity: ServerIdentity,
@@ -67,7 +67,7 @@ def token_paths() -> frozenset[str]:
     return frozenset(path_of(message) for message in public_messages() if message.access is Access.TOKEN)
 
 
-def _login_route(declaration: Declaration, company: ServedCompany, pools: ThreadPools) -> Route:
+def _login_route(declaration: Declaration, company: Served, pools: ThreadPools) -> Route:
     """Return the route for logins; ``LoginLimits`` decides which of them wait, by their peer and device."""
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(declaration.message)
     limits = LoginLimits(company, pools)
@@ -85,7 +85,7 @@ def _login_route(declaration: Declaration, company: ServedCompany, pools: Thread
 
 
 def _message_route(
-    declaration: Declaration, company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event
+    declaration: Declaration, company: Served, pools: ThreadPools, shutdown_requested: asyncio.Event
 ) -> Route:
     if declaration.message is LogIn:
         return _login_route(declaration, company, pools)

@@ -171,11 +171,15 @@ class ServedCompany:
         self._coordinator.caught_up_to = -1
         return self.open_backend(warn, is_command=False).catch_up().complete
 
-    def probe(self) -> None:
-        """Check by a read that the company can be used; raise the error otherwise, such as ``newer_database``."""
+    def probe(self) -> dict[str, Any]:
+        """Check by a read that the company can be used; raise the error otherwise, such as ``newer_database``.
+
+        Return nothing that ``/readyz`` should say in addition.
+        """
         self.check()
         with self._fresh_runtime().reading(ANONYMOUS) as context:
             context.connection.refuse_newer()
+        return {}
 
     def check(self) -> None:
         """Raise ``server_unavailable`` if the database files were replaced or truncated since they were opened."""

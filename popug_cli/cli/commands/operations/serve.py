@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from popug_cli import __version__
+from popug_cli.cli.commands.operations import gateway_command
 from popug_cli.cli.context import CommandContext, command, group_command
 from popug_cli.cli.install import database_variable, server_unit
 from popug_cli.cli.output.blocks import Hint
@@ -67,29 +68,31 @@ def serve(
     database: Annotated[
         str | None, typer.Option("--database", metavar="URL", help="The company's PostgreSQL database.")
     ] = None,
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="Serve a cluster: ask its services, which POPUG_SERVICES names.")
+    ] = False,
+    homes: Annotated[
+        Path | None, typer.Option("--homes", metavar="DIR", help="The directory of the services' homes.")
+    ] = None,
 ) -> None:
     """Serve this company to many users and programs, in the foreground until SIGINT or SIGTERM."""
     if database is not None:
         _use_database(context, database)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _exit_now)
-    try:
-        from popug_cli.server import run
-    except ImportError as error:
-        raise Unavailable(
-            "server_unavailable",
-            f"popug serve needs a package that is not installed ({error.name}).",
-            hint="Install popug with its extra: pip install 'popug[server]'.",
-        ) from error
+    _prepare_process()
+    from popug_cli.server import run
+
     address = _parse_address(listen) if listen is not None else None
     tls = _check_tls_files(tls_cert, tls_key, address)
     if tls:
         _check_private(tls[1])
-    path, group = _socket_outside_home(context, socket, group)
+    path, group = _socket_outside_home(context, socket, group) if not gateway else (socket, group)
     host, port = address or (None, 0)
     hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
     certificate, key = tls or (None, None)
     options = run.ListenOptions(path, group, host, port, certificate, key, hosts)
+    if gateway:
+        gateway_command.serve(context, options, homes)
+        return
     background = _background_work(context, scheduler=scheduler)
     with log_to_stderr(context):
         run.serve(context.home, options, partial(_show_addresses, context), __version__, background)
@@ -136,6 +139,20 @@ def _show_addresses(context: CommandContext, urls: list[str]) -> None:
     else:
         context.printer.line(sentence)
     context.printer.out.flush()
+
+
+def _prepare_process() -> None:
+    """Exit on a signal from now on; raise ``server_unavailable`` if a package of the server is not installed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _exit_now)
+    try:
+        from popug_cli.server import run  # noqa: F401
+    except ImportError as error:
+        raise Unavailable(
+            "server_unavailable",
+            f"popug serve needs a package that is not installed ({error.name}).",
+            hint="Install popug with its extra: pip install 'popug[server]'.",
+        ) from error
 
 
 def _exit_now(number: int, frame: object) -> None:

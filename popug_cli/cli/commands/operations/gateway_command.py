@@ -1,0 +1,61 @@
+"""`popug serve --gateway`: serve a cluster without a home or a database, by asking its services."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from popug_cli import __version__
+from popug_cli.cli.context import CommandContext
+from popug_cli.cli.output.log_output import log_to_stderr
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.log import LOG
+from popug_cli.kernel.settings import CLUSTER_HOMES, SETTINGS, Settings, load_settings
+
+if TYPE_CHECKING:
+    from popug_cli.server.run import ListenOptions
+
+
+def serve(context: CommandContext, options: "ListenOptions", homes: Path | None) -> None:
+    """Serve the gateway until SIGINT or SIGTERM.
+
+    Raise ``usage`` without an address to listen on or for a setting that is not valid, or ``service_unavailable``.
+    """
+    from popug_cli.cluster.gateway.addresses import service_addresses
+    from popug_cli.cluster.gateway.gateway import Gateway
+    from popug_cli.cluster.places import places_from
+    from popug_cli.server import run, systemd
+
+    if options.host is None and options.socket is None and not systemd.passes_sockets():
+        hint = "Give --listen HOST:PORT, or --socket PATH."
+        raise InvalidInput("usage", "A gateway has no home, so it needs an address to listen on.", hint=hint)
+    if homes is not None:
+        os.environ[SETTINGS[CLUSTER_HOMES].variable] = str(homes)
+    settings = _settings(context)
+    places = places_from(settings, Path.cwd()) if settings.text(CLUSTER_HOMES) else None
+    addresses = service_addresses(settings, places)
+    with log_to_stderr(context, settings):
+        for service, address in addresses.items():
+            if address.is_unencrypted_remote:
+                LOG.warning("Tokens are sent to %s at %s without encryption.", service, address.url)
+        run.serve_gateway(Gateway(addresses), options, lambda urls: _show_addresses(context, urls), __version__)
+
+
+def _settings(context: CommandContext) -> Settings:
+    """Return the settings of the environment, and of a home if there is one; raise ``invalid_setting``."""
+    try:
+        config = context.home.config
+    except InvalidInput:  # this account has no home directory
+        config = Path(os.devnull)
+    return load_settings(config)
+
+
+def _show_addresses(context: CommandContext, urls: list[str]) -> None:
+    """Print and log the addresses on which the gateway listens."""
+    document = {"event": "listening", "gateway": True, "urls": urls}
+    sentence = f"Serving the cluster at {' and '.join(urls)}. Ctrl-C ends it."
+    LOG.info(sentence, extra={"report": True, **document})
+    if context.as_json:
+        context.printer.document({**document, "process": os.getpid()})
+    else:
+        context.printer.line(sentence)
+    context.printer.out.flush()
