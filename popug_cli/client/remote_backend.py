@@ -10,7 +10,7 @@ from popug_cli import __version__
 from popug_cli.client.address import Address
 from popug_cli.client.errors import ServerErrors, error_from_problem
 from popug_cli.client.http import Head, ProtocolError, ServerConnection
-from popug_cli.client.requests import HttpRequest, header_fields, message_request, stream_request
+from popug_cli.client.requests import HttpRequest, build_request, header_fields, stream_request
 from popug_cli.kernel import positions
 from popug_cli.kernel.positions import KnownPositions
 from popug_cli.kernel.progress import Progress, no_progress
@@ -43,6 +43,7 @@ class RemoteBackend:
 
     ``positions`` are those of all answers; each request has them. ``is_replayed`` says whether the server has answered
     the last command before, under the same idempotency key; ``home_id`` and ``time_zone`` are those of the company.
+    With ``are_parts``, another service of the company's cluster asks, and the messages are parts of what it performs.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class RemoteBackend:
         warn: Callable[[str], None] = lambda warning: None,
         progress: Progress = no_progress,
         opened: "socket | None" = None,
+        are_parts: bool = False,
     ) -> None:
         self.address = address
+        self._are_parts = are_parts
         self.warn = warn
         self._progress = progress
         self._errors = ServerErrors(address.url)
@@ -64,6 +67,12 @@ class RemoteBackend:
         self._date_field, self._date_received_at = "", 0.0
         self.positions = KnownPositions()
         self.is_replayed = False
+
+    def close(self) -> None:
+        """Close the connection that is kept for the next request."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     @property
     def calendar(self) -> "Calendar":
@@ -111,7 +120,8 @@ class RemoteBackend:
         declaration = DECLARATIONS[type(message)]
         assert declaration.access is not Access.OPERATOR, "the operator's messages never go over a server"
         seen = positions.text_of(self.positions.read())
-        return self._answer(message_request(declaration, message, token, seen, key))
+        path = declaration.part_path if self._are_parts else declaration.path
+        return self._answer(build_request(declaration, path, message, token, seen, key))
 
     def follow(self, message: "ListEvents", token: str | None = None) -> "Iterator[list[EnvelopeDocument]]":
         """Yield the events that match the message, then new ones as they are published (server-sent events).
@@ -133,12 +143,6 @@ class RemoteBackend:
             if failures >= len(RETRY_DELAYS_SECONDS):
                 raise self._errors.disconnected(failure) from failure
             sleep(RETRY_DELAYS_SECONDS[failures])
-
-    def close(self) -> None:
-        """Close the connection; the next request opens another one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
 
     def fetch_server_info(self) -> None:
         """Send a minimal request; each response has header fields about the server. Raise its error if not ready."""

@@ -1,4 +1,4 @@
-"""The requests of the client: a message, the event stream, and the header fields of both."""
+"""The requests that a client sends to a server."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT_SECONDS = 150.0
 SLOW_ANSWER_TIMEOUT_SECONDS = 3600.0
-MAX_TOKEN_CHARACTERS = 8_000
 SLOW_MESSAGES = {
     "shuffle_tasks",
     "close_day",
@@ -25,6 +24,7 @@ SLOW_MESSAGES = {
     "send_mail",
     "retry_dead_letters",
 }
+MAX_TOKEN_CHARACTERS = 8_000
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
@@ -42,10 +42,14 @@ class HttpRequest(msgspec.Struct, frozen=True):
     timeout_seconds: float = ANSWER_TIMEOUT_SECONDS
 
 
-def message_request(
-    declaration: Declaration, message: Message[Any], token: str | None, seen: str, key: str | None = None
+def build_request(
+    declaration: Declaration, path: str, message: Message[Any], token: str | None, seen: str, key: str | None
 ) -> HttpRequest:
-    """Return the request for a message; ``seen`` are positions as text, and ``key`` is an idempotency key."""
+    """Return the request for a message. ``seen`` is the text form of the positions that the sender has seen.
+
+    ``key`` is the idempotency key of a command; without one, a command that may have one gets a random key. Raise
+    ``usage`` for an import that is too large.
+    """
     fields = {
         "Content-Type": "application/json",
         **header_fields(None if declaration.access is Access.PUBLIC else token),
@@ -56,7 +60,7 @@ def message_request(
         fields["Idempotency-Key"] = _random_uuid() if key is None else key
     return HttpRequest(
         method="POST",
-        target=f"/v1/{'parts/' if declaration.is_internal else ''}{declaration.module}/{declaration.name}",
+        target=path,
         fields=fields,
         body=msgspec.json.encode(message, enc_hook=_encode_import),
         is_command=declaration.is_command,

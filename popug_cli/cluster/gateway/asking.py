@@ -6,14 +6,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from popug_cli.cluster.gateway.service_client import ServiceAnswer, ServiceClient
+from popug_cli.cluster.gateway.service_answers import ServiceAnswer, Services
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.positions import Positions, merge
 from popug_cli.messages.base import DECLARATIONS, Message
 from popug_cli.messages.services import SERVICES
 
 Answer = TypeVar("Answer")
-Clients = Mapping[str, ServiceClient]
 
 
 class ClientMessage:
@@ -24,9 +23,9 @@ class ClientMessage:
     """
 
     def __init__(
-        self, clients: Clients, threads: ThreadPoolExecutor, token: str | None, *, key: str | None, seen: Positions
+        self, services: Services, threads: ThreadPoolExecutor, token: str | None, *, key: str | None, seen: Positions
     ) -> None:
-        self._clients = clients
+        self._services = services
         self._threads = threads
         self._token = token
         self._key = key
@@ -84,7 +83,7 @@ class ClientMessage:
         return answers
 
     def _ask(self, service: str, message: Message[Any]) -> ServiceAnswer:
-        return self._clients[service].ask(message, self._token, key=self._key, seen=self._seen)
+        return self._services.ask(service, message, self._token, key=self._key, seen=self._seen)
 
     def _received(self, answer: ServiceAnswer) -> bytes:
         self.warnings += [warning for warning in answer.warnings if warning not in self.warnings]

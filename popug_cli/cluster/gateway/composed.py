@@ -13,6 +13,7 @@ from popug_cli.messages.base import MAX_ANSWER_ROWS, Message
 from popug_cli.messages.bus import (
     BusStatus,
     DeadLetters,
+    DescribeTopics,
     DropDeadLetter,
     EnvelopeDocument,
     EventPage,
@@ -35,7 +36,7 @@ from popug_cli.messages.today import ShowToday
 # A service that asks the others performs these.
 ASKING_SERVICES: dict[type[Message[Any]], str] = {ExplainTask: "billing", ShowTask: "tasks", ShowToday: "tasks"}
 # All services answer these alike.
-OF_ANY_SERVICE: tuple[type[Message[Any]], ...] = (ShowPermissions, ShowSchemas)
+OF_ANY_SERVICE: tuple[type[Message[Any]], ...] = (DescribeTopics, ShowPermissions, ShowSchemas)
 
 
 def list_events(client: ClientMessage, message: ListEvents) -> EventPage | msgspec.Raw:

@@ -14,15 +14,16 @@ import msgspec
 from popug_cli.app.handlers import service_of
 from popug_cli.app.hosting.served_company import NO_POSITIONS, PerformResult
 from popug_cli.client.address import Address
-from popug_cli.cluster.gateway.asking import ClientMessage, Clients
+from popug_cli.cluster.gateway.asking import ClientMessage
 from popug_cli.cluster.gateway.composed import ASKING_SERVICES, COMPOSED, OF_ANY_SERVICE
-from popug_cli.cluster.gateway.service_client import CompanyOfServer, ServiceClient
+from popug_cli.cluster.gateway.service_answers import CompanyOfServer, Services
 from popug_cli.cluster.gateway.token_checks import TokenChecks
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.log import LOG
 from popug_cli.kernel.positions import Positions
 from popug_cli.messages.base import DECLARATIONS, Access, Message
 from popug_cli.messages.identity import KeySet, LogIn, ShowKeys
+from popug_cli.messages.services import SERVICES
 
 THREADS = 64
 START_SECONDS = 30.0
@@ -37,7 +38,7 @@ class Gateway:
     """
 
     def __init__(self, addresses: Mapping[str, Address]) -> None:
-        self._clients: Clients = {name: ServiceClient(name, address) for name, address in addresses.items()}
+        self._services = Services(addresses)
         self._threads = ThreadPoolExecutor(THREADS, "popug-ask")
         self._company = self._find_company()
         self._tokens = TokenChecks(self._company.home_id, self._fetch_keys)
@@ -67,7 +68,7 @@ class Gateway:
         """
         if token is None and DECLARATIONS[type(message)].access is Access.TOKEN:
             self._tokens.verify(None)
-        client = ClientMessage(self._clients, self._threads, token, key=key, seen=seen)
+        client = ClientMessage(self._services, self._threads, token, key=key, seen=seen)
         try:
             answer = self._perform(client, message)
         except PopugError as error:
@@ -103,7 +104,7 @@ class Gateway:
 
     def probe(self) -> dict[str, Any]:
         """Return the services that do not answer; raise ``service_unavailable`` if one of them is needed."""
-        futures = {name: self._threads.submit(client.company) for name, client in self._clients.items()}
+        futures = {name: self._threads.submit(self._services.company_of, name) for name in SERVICES}
         missing = sorted(name for name, future in futures.items() if future.exception() is not None)
         if needed := [name for name in NEEDED if name in missing]:
             raise Unavailable(
@@ -124,8 +125,7 @@ class Gateway:
     def close(self) -> None:
         """Close the idle connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for client in self._clients.values():
-            client.close()
+        self._services.close()
 
     def _perform(self, client: ClientMessage, message: Message[Any]) -> Any:
         kind = type(message)
@@ -136,15 +136,15 @@ class Gateway:
         return client.forward(ASKING_SERVICES.get(kind) or service_of(DECLARATIONS[kind]), message)
 
     def _fetch_keys(self) -> KeySet:
-        answer = self._clients["identity"].ask(ShowKeys(), None, key=None, seen={})
+        answer = self._services.ask("identity", ShowKeys(), None, key=None, seen={})
         return msgspec.json.decode(answer.body, type=KeySet)
 
     def _find_company(self) -> CompanyOfServer:
         began = monotonic()
         while True:
-            for client in self._clients.values():
+            for service in SERVICES:
                 try:
-                    company = client.company()
+                    company = self._services.company_of(service)
                 except PopugError as error:
                     unavailable = error
                 else:

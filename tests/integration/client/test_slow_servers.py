@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from popug_cli.client import http, remote_backend, requests
-from popug_cli.client.requests import HttpRequest
 from tests.support.fake_server import (
     ADA,
     COMMAND,
@@ -66,7 +65,7 @@ def test_busy_server_is_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.usefixtures("impatient")
 def test_wait_for_a_busy_server_is_bounded(serve: Serve) -> None:
     server = serve(silent, health=answer({"status": "ok"}))
-    request = HttpRequest("GET", "/readyz", {}, timeout_seconds=0.3)
+    request = requests.HttpRequest("GET", "/readyz", {}, timeout_seconds=0.3)
     assert refusal(lambda: reach(server)._answer(request)).code == "server_unavailable"
 
 

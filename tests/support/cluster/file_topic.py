@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 
 from popug_cli.bus.records import TopicRecord
+from popug_cli.cluster.links import Topic
 from popug_cli.messages.services import SERVICES
 
 POLL_SECONDS = 0.01
 _decode = msgspec.json.Decoder(TopicRecord).decode
 
 
-def topics_in(folder: Path) -> Mapping[str, "FileTopic"]:
+def topics_in(folder: Path) -> Mapping[str, Topic]:
     """Return the topics of all services in a folder; the files are created with the first records."""
     return {service: FileTopic(folder / f"{service}.topic") for service in SERVICES}
 
@@ -40,6 +41,9 @@ class FileTopic:
             time.sleep(POLL_SECONDS)
             self._read_new()
         return list(enumerate(self._records[offset : offset + limit], start=offset))
+
+    def close(self) -> None:
+        """Do nothing: nothing is open between the calls."""
 
     def _read_new(self) -> None:
         """Read the lines that are complete."""

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -82,7 +83,7 @@ def is_alive(pid: int) -> bool:
 def main() -> None:
     """Fork a process for each order."""
     from popug_cli.cli import main as _program  # noqa: F401  (imported once, for all processes)
-    from popug_cli.cluster import link_threads  # noqa: F401
+    from popug_cli.cluster import service  # noqa: F401
     from popug_cli.cluster.gateway import gateway  # noqa: F401
     from popug_cli.server import run  # noqa: F401
 
@@ -128,23 +129,19 @@ def _run(order: Order) -> None:
 
 
 def _link(folder: Path) -> None:
-    """Let the server of a service run its links, over topics in files, while it serves."""
+    """Let the server of a service ask the others over their sockets, and run its links over topics in files."""
     from popug_cli.app.hosting.served_company import ServedCompany
-    from popug_cli.cluster.link_threads import LinkThreads
+    from popug_cli.cluster.leadership import Leadership
+    from popug_cli.cluster.places import Places
+    from popug_cli.cluster.service import joined
     from popug_cli.server import run
     from tests.support.cluster.file_topic import topics_in
 
-    serve_in_background = run.background_catch_up
+    def join(company: ServedCompany) -> AbstractContextManager[Leadership]:
+        places = Places(homes=folder, database="", brokers="", prefix="popug")
+        return joined(company, company.runtime.service, places, lambda *_: topics_in(folder))
 
-    @contextmanager
-    def linked(company: ServedCompany, shutdown: run.Shutdown) -> Iterator[None]:
-        threads = LinkThreads(company, topics_in(folder))
-        threads.start()
-        with serve_in_background(company, shutdown):
-            yield
-        threads.stop()
-
-    run.background_catch_up = linked  # type: ignore[assignment]
+    run.serve = partial(run.serve, join=join)
 
 
 def inherited_environment() -> Mapping[str, str]:

@@ -1,6 +1,7 @@
 """`popug serve --gateway`: serve a cluster without a home or a database, by asking its services."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,9 @@ def serve(context: CommandContext, options: "ListenOptions", homes: Path | None)
 
     Raise ``usage`` without an address to listen on or for a setting that is not valid, or ``service_unavailable``.
     """
-    from popug_cli.cluster.gateway.addresses import service_addresses
     from popug_cli.cluster.gateway.gateway import Gateway
     from popug_cli.cluster.places import places_from
+    from popug_cli.cluster.service_clients import addresses_from
     from popug_cli.server import run, systemd
 
     if options.host is None and options.socket is None and not systemd.passes_sockets():
@@ -31,13 +32,27 @@ def serve(context: CommandContext, options: "ListenOptions", homes: Path | None)
     if homes is not None:
         os.environ[SETTINGS[CLUSTER_HOMES].variable] = str(homes)
     settings = _settings(context)
-    places = places_from(settings, Path.cwd()) if settings.text(CLUSTER_HOMES) else None
-    addresses = service_addresses(settings, places)
+    places = places_from(settings, Path.cwd())
+    addresses = addresses_from(settings, places)
+    if not settings.text(CLUSTER_HOMES):
+        _require_named(
+            service for service in addresses if addresses[service].path == str(places.home_of(service).socket)
+        )
     with log_to_stderr(context, settings):
         for service, address in addresses.items():
             if address.is_unencrypted_remote:
                 LOG.warning("Tokens are sent to %s at %s without encryption.", service, address.url)
         run.serve_gateway(Gateway(addresses), options, lambda urls: _show_addresses(context, urls), __version__)
+
+
+def _require_named(missing: Iterable[str]) -> None:
+    """Raise ``usage`` if a service has no address, and no home of a directory that the settings name."""
+    if named := ", ".join(missing):
+        raise InvalidInput(
+            "usage",
+            f"The gateway needs the address of each service; that of {named} is missing.",
+            hint="Set POPUG_SERVICES=tasks=https://tasks.example.com,billing=…, or give --homes DIR.",
+        )
 
 
 def _settings(context: CommandContext) -> Settings:
