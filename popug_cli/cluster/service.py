@@ -15,13 +15,32 @@ from popug_cli.cluster.places import Places
 from popug_cli.cluster.service_clients import Caller, ServiceClients, addresses_from
 from popug_cli.kernel.errors import Conflict, NotAuthenticated
 from popug_cli.kernel.settings import SCHEDULER_TOKEN_FILE
+from popug_cli.messages.services import SERVICES
 from popug_cli.platform.files import exposure_of, read_regular_file
 
 OpenTopics = Callable[[ServedCompany, Places], Mapping[str, Topic]]
 
 
+def open_kafka_topics(company: ServedCompany, places: Places) -> Mapping[str, Topic]:
+    """Return the topic of the service and those that it reads, by service, after checking their settings.
+
+    Raise ``brokers_unavailable``, or the errors of ``check_topics``.
+    """
+    from popug_cli.cluster.kafka.connection import connection_from
+    from popug_cli.cluster.kafka.topic import KafkaTopic
+    from popug_cli.cluster.kafka.topics import check_topics
+
+    service = company.runtime.service
+    connection = connection_from(company.runtime.settings, places.brokers)
+    names = {origin: places.topic_of(origin) for origin in (service, *SERVICES[service].subscriptions)}
+    check_topics(connection, names.values())
+    return {origin: KafkaTopic(connection, name) for origin, name in names.items()}
+
+
 @contextmanager
-def joined(company: ServedCompany, module: str, places: Places, open_topics: OpenTopics) -> Iterator[Leadership]:
+def joined(
+    company: ServedCompany, module: str, places: Places, open_topics: OpenTopics = open_kafka_topics
+) -> Iterator[Leadership]:
     """Connect a service with the others during the block; yield its leadership.
 
     ``open_topics`` opens the topics for one term of the leader. Raise ``not_a_service`` or ``other_service`` if the

@@ -8,9 +8,11 @@ import msgspec
 from popug_cli.app.handlers import HANDLER_MODULES, service_of
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration
+from popug_cli.messages.internal import analytics, billing, bus, changed_task, identity, mail, tasks
 from popug_cli.server.application import Response, Route, WebRequest
 from popug_cli.server.requests import decode_message, encode_answer, seen_positions
 
+INTERNAL_MESSAGES = (analytics, billing, bus, changed_task, identity, mail, tasks)  # their import declares them
 RunPart = Callable[[Callable[[float], Response]], Awaitable[Response]]
 """Calls a function, which receives the seconds since the first call, in a thread for parts until it has an answer."""
 

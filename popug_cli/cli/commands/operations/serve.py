@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from popug_cli import __version__
-from popug_cli.cli.commands.operations import gateway_command
+from popug_cli.cli.commands.operations.serve_gateway import require_only_gateway, serve_gateway
 from popug_cli.cli.context import CommandContext, command, group_command
 from popug_cli.cli.install import database_variable, server_unit
 from popug_cli.cli.output.blocks import Hint
@@ -24,7 +24,7 @@ from popug_cli.messages.scheduler import RunDue
 from popug_cli.platform.files import exposure_of
 
 if TYPE_CHECKING:
-    from popug_cli.server.run import BackgroundWork, OpenForServer
+    from popug_cli.server.run import BackgroundWork, Join, OpenForServer
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MAX_PORT = 65_535
@@ -35,6 +35,14 @@ SocketOption = Annotated[
 ]
 GroupOption = Annotated[
     str | None, typer.Option("--group", metavar="NAME", help="The system group that may use that socket.")
+]
+
+HomesOption = Annotated[
+    Path | None,
+    typer.Option("--homes", metavar="DIR", help="The directory with the home of each service.", file_okay=False),
+]
+BrokersOption = Annotated[
+    str | None, typer.Option("--brokers", metavar="HOST:PORT,…", help="The Kafka brokers of the cluster.")
 ]
 
 group = typer.Typer()
@@ -68,34 +76,38 @@ def serve(
     database: Annotated[
         str | None, typer.Option("--database", metavar="URL", help="The company's PostgreSQL database.")
     ] = None,
-    gateway: Annotated[
-        bool, typer.Option("--gateway", help="Serve a cluster: ask its services, which POPUG_SERVICES names.")
-    ] = False,
-    homes: Annotated[
-        Path | None, typer.Option("--homes", metavar="DIR", help="The directory of the services' homes.")
+    module: Annotated[
+        str | None, typer.Option("--module", metavar="NAME", help="Serve one service of a cluster.")
     ] = None,
+    homes: HomesOption = None,
+    brokers: BrokersOption = None,
+    gateway: Annotated[bool, typer.Option("--gateway", help="Serve a cluster, by asking its services.")] = False,
 ) -> None:
     """Serve this company to many users and programs, in the foreground until SIGINT or SIGTERM."""
     if database is not None:
         _use_database(context, database)
     _prepare_process()
+    if gateway:
+        require_only_gateway(module=module, brokers=brokers, scheduler=scheduler)
+    else:
+        join = _join_cluster(context, module, homes, brokers, scheduler=scheduler)
     from popug_cli.server import run
 
     address = _parse_address(listen) if listen is not None else None
     tls = _check_tls_files(tls_cert, tls_key, address)
     if tls:
         _check_private(tls[1])
-    path, group = _socket_outside_home(context, socket, group) if not gateway else (socket, group)
+    path, group = (socket, group) if gateway else _socket_outside_home(context, socket, group)
     host, port = address or (None, 0)
     hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
     certificate, key = tls or (None, None)
     options = run.ListenOptions(path, group, host, port, certificate, key, hosts)
     if gateway:
-        gateway_command.serve(context, options, homes)
+        serve_gateway(context, options, homes)
         return
     background = _background_work(context, scheduler=scheduler)
     with log_to_stderr(context):
-        run.serve(context.home, options, partial(_show_addresses, context), __version__, background)
+        run.serve(context.home, options, partial(_show_addresses, context), __version__, background, join)
 
 
 @command(group, "install")
@@ -127,6 +139,24 @@ def _use_database(context: CommandContext, url: str) -> None:
             " POPUG_DATABASE instead, or write the password to ~/.pgpass."
         )
     os.environ[SETTINGS[DATABASE_URL].variable] = url
+
+
+def _join_cluster(
+    context: CommandContext, module: str | None, homes: Path | None, brokers: str | None, *, scheduler: bool
+) -> "Join":
+    """Return what connects the service of a cluster with the others, and make its home that of ``context``."""
+    if module is None:
+        if homes is not None or brokers is not None:
+            raise InvalidInput("usage", "--homes and --brokers belong to --module.", hint="Add --module NAME.")
+        return nullcontext
+    from popug_cli.cli.commands.operations import serve_module
+
+    if scheduler and module != "billing":
+        raise InvalidInput(
+            "usage", "In a cluster, the scheduler runs in billing.", hint="Give --scheduler with --module billing only."
+        )
+    context.home, places = serve_module.find_service(context, module, homes, brokers)
+    return partial(serve_module.join, module=module, places=places)
 
 
 def _show_addresses(context: CommandContext, urls: list[str]) -> None:

@@ -6,38 +6,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from popug_cli import __version__
+from popug_cli.cli.commands.operations import serve_module
 from popug_cli.cli.context import CommandContext
 from popug_cli.cli.output.log_output import log_to_stderr
+from popug_cli.cluster.places import Places, places_from
 from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.home import Home
 from popug_cli.kernel.log import LOG
-from popug_cli.kernel.settings import CLUSTER_HOMES, SETTINGS, Settings, load_settings
+from popug_cli.kernel.settings import CLUSTER_HOMES, Settings, load_settings
 
 if TYPE_CHECKING:
     from popug_cli.server.run import ListenOptions
 
 
-def serve(context: CommandContext, options: "ListenOptions", homes: Path | None) -> None:
+def require_only_gateway(*, module: str | None, brokers: str | None, scheduler: bool) -> None:
+    """Raise ``usage`` for an option of a service: a gateway has no module, does not use Kafka and closes no day."""
+    given = {"--module": module is not None, "--brokers": brokers is not None, "--scheduler": scheduler}
+    for option, is_given in given.items():
+        if is_given:
+            hint = "Give it to `popug serve --module NAME`."
+            raise InvalidInput("usage", f"{option} is for a service, not for the gateway.", hint=hint)
+
+
+def serve_gateway(context: CommandContext, options: "ListenOptions", homes: Path | None) -> None:
     """Serve the gateway until SIGINT or SIGTERM.
 
     Raise ``usage`` without an address to listen on or for a setting that is not valid, or ``service_unavailable``.
     """
     from popug_cli.cluster.gateway.gateway import Gateway
-    from popug_cli.cluster.places import places_from
     from popug_cli.cluster.service_clients import addresses_from
     from popug_cli.server import run, systemd
 
     if options.host is None and options.socket is None and not systemd.passes_sockets():
         hint = "Give --listen HOST:PORT, or --socket PATH."
         raise InvalidInput("usage", "A gateway has no home, so it needs an address to listen on.", hint=hint)
-    if homes is not None:
-        os.environ[SETTINGS[CLUSTER_HOMES].variable] = str(homes)
-    settings = _settings(context)
-    places = places_from(settings, Path.cwd())
+    settings, places = _settings(context, homes)
     addresses = addresses_from(settings, places)
-    if not settings.text(CLUSTER_HOMES):
-        _require_named(
-            service for service in addresses if addresses[service].path == str(places.home_of(service).socket)
-        )
+    if not places.homes.exists():
+        _require_named(name for name, address in addresses.items() if address.path == str(places.home_of(name).socket))
     with log_to_stderr(context, settings):
         for service, address in addresses.items():
             if address.is_unencrypted_remote:
@@ -55,13 +61,18 @@ def _require_named(missing: Iterable[str]) -> None:
         )
 
 
-def _settings(context: CommandContext) -> Settings:
-    """Return the settings of the environment, and of a home if there is one; raise ``invalid_setting``."""
+def _settings(context: CommandContext, homes: Path | None) -> tuple[Settings, Places]:
+    """Return the settings of the environment, and of a home if there is one; raise ``invalid_setting``.
+
+    Also return the places of the services: the option, else the setting, else a folder of the home.
+    """
+    serve_module.choose(CLUSTER_HOMES, str(homes.absolute()) if homes else None)
     try:
-        config = context.home.config
+        root = context.home.root
     except InvalidInput:  # this account has no home directory
-        config = Path(os.devnull)
-    return load_settings(config)
+        root = Path(os.devnull)
+    settings = load_settings(Home(root).config)
+    return settings, places_from(settings, root / serve_module.DEFAULT_FOLDER)
 
 
 def _show_addresses(context: CommandContext, urls: list[str]) -> None:
