@@ -32,6 +32,7 @@ from popug_cli.server.requests import (
     public_messages,
     seen_positions,
 )
+from popug_cli.server.served import Served
 from popug_cli.server.thread_pools import ThreadPools
 
 LONGEST_PAUSE_SECONDS = 0.5  # many requests may wait at once, and each attempt costs CPU time
@@ -40,7 +41,7 @@ ReportError = Callable[[Exception], None]
 
 
 def build(
-    company: ServedCompany,
+    company: Served,
     pools: ThreadPools,
     shutdown_requested: asyncio.Event,
     server_identity: ServerIdentity,
@@ -54,7 +55,7 @@ def build(
     return Application(
         [
             *(_message_route(declaration, company, pools, shutdown_requested) for declaration in public_messages()),
-            *part_routes.routes(company, run_part),
+            *(part_routes.routes(company, run_part) if isinstance(company, ServedCompany) else ()),
             *meta_routes.routes(company, pools, shutdown_requested, server_identity),
         ],
         convert_error=partial(_http_error_of, report_error=report_error),
@@ -72,7 +73,7 @@ def token_paths(service: str) -> frozenset[str]:
     return frozenset((*messages, *(part.part_path for part in part_routes.parts_of(service))))
 
 
-def _login_route(declaration: Declaration, company: ServedCompany, pools: ThreadPools) -> Route:
+def _login_route(declaration: Declaration, company: Served, pools: ThreadPools) -> Route:
     """Return the route for logins; ``LoginLimits`` decides which of them wait, by their peer and device."""
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(declaration.message)
     limits = LoginLimits(company, pools)
@@ -90,7 +91,7 @@ def _login_route(declaration: Declaration, company: ServedCompany, pools: Thread
 
 
 def _message_route(
-    declaration: Declaration, company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event
+    declaration: Declaration, company: Served, pools: ThreadPools, shutdown_requested: asyncio.Event
 ) -> Route:
     if declaration.message is LogIn:
         return _login_route(declaration, company, pools)

@@ -21,7 +21,7 @@ from popug_cli.identity.rules import lower_username
 from popug_cli.identity.token_cache import VerifiedTokenCache
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.positions import KnownPositions, Positions
+from popug_cli.kernel.positions import Positions
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Message, Query
@@ -117,7 +117,7 @@ class ServedCompany:
     ) -> PerformResult:
         warnings: list[str] = []
         backend = self.open_backend(warnings.append, is_command=not isinstance(message, Query), token=token)
-        backend.reads.positions = KnownPositions(seen)
+        backend.reads.positions.keep(seen)  # the object that the clients of other services have
         if waited_seconds is not None:
             backend.reads.hands_off, backend.reads.waited_seconds = True, waited_seconds
         try:
@@ -206,11 +206,15 @@ class ServedCompany:
         self._coordinator.caught_up_to = -1
         return self.open_backend(warn, is_command=False).catch_up().complete
 
-    def probe(self) -> None:
-        """Check by a read that the company can be used; raise the error otherwise, such as ``newer_database``."""
+    def probe(self) -> dict[str, Any]:
+        """Check by a read that the company can be used; raise the error otherwise, such as ``newer_database``.
+
+        Return nothing that ``/readyz`` should say in addition.
+        """
         self.check()
         with self._fresh_runtime().reading(ANONYMOUS) as context:
             context.connection.refuse_newer()
+        return {}
 
     def check(self) -> None:
         """Raise ``server_unavailable`` if the database files were replaced or truncated since they were opened."""
