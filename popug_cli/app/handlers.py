@@ -14,6 +14,7 @@ from popug_cli.messages.analytics import GetAnalytics
 from popug_cli.messages.base import DECLARATIONS, Declaration, Message
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.bus import (
+    DescribeTopics,
     DropDeadLetter,
     ListDeadLetters,
     ReplayEvents,
@@ -45,6 +46,7 @@ HANDLER_MODULES: dict[type[Message[Any]], str] = {
     CheckHealth: "views.health",
     CopyDatabase: "workflows.copy_database",
     MigrateDatabase: "workflows.migrate_database",
+    DescribeTopics: "views.events",
     DropDeadLetter: "workflows.dead_letters",
     ExplainTask: "views.explain_task",
     GetAnalytics: "views.analytics",

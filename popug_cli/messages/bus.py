@@ -19,6 +19,7 @@ from popug_cli.messages.base import (
 )
 
 EnvelopeDocument = dict[str, Any]
+AsyncApiDocument = dict[str, Any]
 
 
 class EventPage(msgspec.Struct, frozen=True):
@@ -263,6 +264,11 @@ class TraceTask(Query[Trace], frozen=True, kw_only=True):
 @declare("events schemas", access=Access.PUBLIC)
 class ShowSchemas(Query[Schemas], frozen=True):
     """Return the JSON Schema of every event."""
+
+
+@declare("events schemas --asyncapi", access=Access.PUBLIC)
+class DescribeTopics(Query[AsyncApiDocument], frozen=True):
+    """Return the AsyncAPI 3.0 document of the topics of a cluster."""
 
 
 @event("bus", 1, subject_field="event_id")

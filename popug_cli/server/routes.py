@@ -16,7 +16,7 @@ from popug_cli.kernel import positions
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, PopugError
 from popug_cli.messages.base import Access, Declaration
 from popug_cli.messages.identity import LogIn
-from popug_cli.server import http_errors, meta_routes
+from popug_cli.server import http_errors, meta_routes, part_routes
 from popug_cli.server.application import Application, Response, Route, WebRequest
 from popug_cli.server.http_errors import HttpError
 from popug_cli.server.login_limits import LoginLimits
@@ -29,7 +29,6 @@ from popug_cli.server.requests import (
     has_large_body,
     idempotency_key,
     invalid_message,
-    path_of,
     public_messages,
     seen_positions,
 )
@@ -48,9 +47,14 @@ def build(
     report_error: ReportError,
 ) -> Application:
     """Build the application. `report_error` is called for internal errors and integrity violations."""
+
+    async def run_part(perform: Callable[[float], Response]) -> Response:
+        return await _until_covered(lambda seconds: pools.run_part(partial(perform, seconds)), shutdown_requested)
+
     return Application(
         [
             *(_message_route(declaration, company, pools, shutdown_requested) for declaration in public_messages()),
+            *part_routes.routes(company, run_part),
             *meta_routes.routes(company, pools, shutdown_requested, server_identity),
         ],
         convert_error=partial(_http_error_of, report_error=report_error),
@@ -59,12 +63,13 @@ def build(
 
 def large_body_paths() -> frozenset[str]:
     """Return the paths of the messages that may be as large as an import file."""
-    return frozenset(path_of(declaration) for declaration in public_messages() if has_large_body(declaration))
+    return frozenset(declaration.path for declaration in public_messages() if has_large_body(declaration))
 
 
-def token_paths() -> frozenset[str]:
-    """Return the paths of the messages that need a token."""
-    return frozenset(path_of(message) for message in public_messages() if message.access is Access.TOKEN)
+def token_paths(service: str) -> frozenset[str]:
+    """Return the paths of the messages, and of the parts that a service performs, that need a token."""
+    messages = (message.path for message in public_messages() if message.access is Access.TOKEN)
+    return frozenset((*messages, *(part.part_path for part in part_routes.parts_of(service))))
 
 
 def _login_route(declaration: Declaration, company: ServedCompany, pools: ThreadPools) -> Route:
@@ -81,7 +86,7 @@ def _login_route(declaration: Declaration, company: ServedCompany, pools: Thread
 
         return await limits.perform(message, peer, perform)
 
-    return Route(path_of(declaration), log_in, methods=("POST",))
+    return Route(declaration.path, log_in, methods=("POST",))
 
 
 def _message_route(
@@ -109,7 +114,7 @@ def _message_route(
 
         return await _until_covered(try_once, shutdown_requested)
 
-    return Route(path_of(declaration), perform, methods=("POST",))
+    return Route(declaration.path, perform, methods=("POST",))
 
 
 async def _until_covered(

@@ -44,6 +44,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 OpenForServer = Callable[[Progress], LocalBackend]
 BackgroundWork = Callable[[OpenForServer], AbstractContextManager[None]]
+Join = Callable[[ServedCompany], AbstractContextManager[object]]
+"""Connects the company, if it is a service of a cluster, with the other services while it is served."""
 ShowAddresses = Callable[[list[str]], None]
 
 
@@ -97,8 +99,9 @@ def serve(
     show_addresses: ShowAddresses,
     version: str,
     background: BackgroundWork = no_background,
+    join: Join = nullcontext,
 ) -> None:
-    """Serve a home until SIGINT or SIGTERM, and run `background` during that time.
+    """Serve a home until SIGINT or SIGTERM, and run `background` during that time, after entering `join`.
 
     `show_addresses` is called with the URLs as soon as the server accepts requests; problems are logged.
     Raise a ``PopugError`` if the home or a socket is not available, or if the database files are replaced.
@@ -113,6 +116,7 @@ def serve(
         company.follow(LOG.warning)
         for listener in (listeners := listen(home, options)):
             stack.callback(listener.remove)
+        stack.enter_context(join(company))
         stack.enter_context(background(lambda progress: company.open_backend(LOG.warning, progress=progress)))
         asyncio.run(_serve_until_shutdown(company, listeners, options, show_addresses, version, stack))
 
@@ -192,7 +196,7 @@ def _build_guard(
         server_identity,
         verify_signature,
         verify_token,
-        token_paths=routes.token_paths(),
+        token_paths=routes.token_paths(company.runtime.service),
         large_body_paths=routes.large_body_paths(),
     )
 

@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import chain
 from typing import Any, ClassVar, Protocol
 
+from popug_cli.storage.leader_lock import LeaderLock, SoleProcess
+
 Values = Sequence[Any] | Mapping[str, Any]
 Row = tuple[Any, ...]
 
@@ -235,6 +237,10 @@ class Database(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close all connections that are not in use."""
+
+    def leader_lock(self) -> LeaderLock:
+        """Return the lock that one process of a service at a time can hold."""
+        return SoleProcess()
 
     @contextmanager
     def transaction(self, *, writes: bool) -> Iterator[Connection]:

@@ -245,3 +245,17 @@ def test_schemas_are_written_one_file_each_and_need_no_login(folder: Path) -> No
     assert {file.stem for file in out.iterdir()} == set(printed)
     assert {TASK_CREATED_1, "popug.tasks.task_created.v2"} <= set(printed)
     assert json.loads((out / f"{TASK_CREATED_1}.json").read_text()) == printed[TASK_CREATED_1]
+
+
+def test_asyncapi_document_needs_no_login(folder: Path) -> None:
+    nobody = Company(folder)
+    printed = nobody.run("events", "schemas", "--asyncapi").json
+    assert printed["asyncapi"] == "3.0.0"
+    topics = {channel["address"]: channel["bindings"]["kafka"] for channel in printed["channels"].values()}
+    assert set(topics) == {f"popug.{name}" for name in ("identity", "tasks", "billing", "analytics", "mail")}
+    assert (topics["popug.tasks"]["partitions"], topics["popug.tasks"]["replicas"]) == (1, 3)
+    assert printed["operations"]["billing.receive.tasks"]["channel"] == {"$ref": "#/channels/tasks"}
+    out = folder / "documents"
+    nobody.run("events", "schemas", "--asyncapi", "--out", str(out))
+    assert [file.name for file in out.iterdir()] == ["asyncapi.json"]
+    assert json.loads((out / "asyncapi.json").read_text()) == printed

@@ -83,7 +83,7 @@ MAY_FOR_OTHERS = {
     "task show": (A, D),
     "user passwd": (D,),
 }
-WITHOUT_A_TOKEN = {"login", "permissions", "events schemas", "token keys"}
+WITHOUT_A_TOKEN = {"login", "permissions", "events schemas", "events schemas --asyncapi", "token keys"}
 OPERATORS = {
     *("init", "recover", "doctor", "ledger verify", "backup", "restore", "config show", "config set"),
     *("database copy", "database migrate"),

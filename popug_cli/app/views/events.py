@@ -7,10 +7,13 @@ from msgspec.structs import replace
 from popug_cli.bus.queries import document, list_parked_events
 from popug_cli.bus.service.status import gap_problems, history_problems, service_status
 from popug_cli.bus.status import bus_status
+from popug_cli.kernel.settings import CLUSTER_PREFIX, read_settings
 from popug_cli.messages.bus import (
+    AsyncApiDocument,
     BusStatus,
     DeadLetter,
     DeadLetters,
+    DescribeTopics,
     ListDeadLetters,
     Schemas,
     ShowBusStatus,
@@ -66,3 +69,11 @@ def show_schemas(backend: "LocalBackend", message: ShowSchemas, principal: Princ
     from popug_cli.messages.schema import all_schemas
 
     return Schemas(all_schemas())
+
+
+def describe_topics(backend: "LocalBackend", message: DescribeTopics, principal: Principal) -> AsyncApiDocument:
+    """Return the AsyncAPI document of the topics whose prefix the home's settings name."""
+    from popug_cli import __version__
+    from popug_cli.bus.service.asyncapi import document
+
+    return document(__version__, read_settings(backend.home.config).text(CLUSTER_PREFIX))

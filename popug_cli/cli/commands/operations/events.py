@@ -1,7 +1,7 @@
 """Commands for the event log, its consumers and its dead letters."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +21,7 @@ from popug_cli.messages.base import MAX_ANSWER_ROWS
 from popug_cli.messages.bus import (
     BusStatus,
     DeadLetters,
+    DescribeTopics,
     DropDeadLetter,
     DroppedLetter,
     EnvelopeDocument,
@@ -194,19 +195,36 @@ def schemas(
     out: Annotated[
         Path | None, typer.Option("--out", help="Write a file for each event type into this directory.")
     ] = None,
+    asyncapi: Annotated[
+        bool,
+        typer.Option("--asyncapi", help="Instead, the AsyncAPI document of a cluster's topics (asyncapi.json)."),
+    ] = False,
 ) -> None:
     """Print the JSON Schema of every event type, or write them to files."""
+    if asyncapi:
+        topics = context.backends.perform(DescribeTopics())
+        if out is None:
+            context.printer.document(topics)
+            return
+        _write_documents(out, {"asyncapi": topics})
+        context.screen.show(topics, lambda: [f"Wrote {out / 'asyncapi.json'}."])
+        return
     answer = context.backends.perform(ShowSchemas())
     if out is None:
         context.printer.document(answer)
         return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for type_, schema in answer.schemas.items():
-            replace_file(out / f"{type_}.json", json.dumps(schema, indent=2).encode() + b"\n")
-    except OSError as error:
-        raise unwritable(out, error) from error
+    _write_documents(out, answer.schemas)
     context.screen.show(answer, lambda: [f"Wrote {counted(len(answer.schemas), 'schema')} to {out}."])
+
+
+def _write_documents(directory: Path, documents: Mapping[str, Any]) -> None:
+    """Write a JSON file for each document, by its name; raise the error of a directory that cannot be written."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, document in documents.items():
+            replace_file(directory / f"{name}.json", json.dumps(document, indent=2).encode() + b"\n")
+    except OSError as error:
+        raise unwritable(directory, error) from error
 
 
 def _event_table(context: CommandContext, page: EventPage) -> Table:

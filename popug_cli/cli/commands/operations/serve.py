@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,7 @@ from popug_cli.messages.scheduler import RunDue
 from popug_cli.platform.files import exposure_of
 
 if TYPE_CHECKING:
-    from popug_cli.server.run import BackgroundWork, OpenForServer
+    from popug_cli.server.run import BackgroundWork, Join, OpenForServer
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MAX_PORT = 65_535
@@ -34,6 +34,14 @@ SocketOption = Annotated[
 ]
 GroupOption = Annotated[
     str | None, typer.Option("--group", metavar="NAME", help="The system group that may use that socket.")
+]
+
+HomesOption = Annotated[
+    Path | None,
+    typer.Option("--homes", metavar="DIR", help="The directory with the home of each service.", file_okay=False),
+]
+BrokersOption = Annotated[
+    str | None, typer.Option("--brokers", metavar="HOST:PORT,…", help="The Kafka brokers of the cluster.")
 ]
 
 group = typer.Typer()
@@ -67,12 +75,18 @@ def serve(
     database: Annotated[
         str | None, typer.Option("--database", metavar="URL", help="The company's PostgreSQL database.")
     ] = None,
+    module: Annotated[
+        str | None, typer.Option("--module", metavar="NAME", help="Serve one service of a cluster.")
+    ] = None,
+    homes: HomesOption = None,
+    brokers: BrokersOption = None,
 ) -> None:
     """Serve this company to many users and programs, in the foreground until SIGINT or SIGTERM."""
     if database is not None:
         _use_database(context, database)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _exit_now)
+    join = _join_cluster(context, module, homes, brokers, scheduler=scheduler)
     try:
         from popug_cli.server import run
     except ImportError as error:
@@ -92,7 +106,7 @@ def serve(
     options = run.ListenOptions(path, group, host, port, certificate, key, hosts)
     background = _background_work(context, scheduler=scheduler)
     with log_to_stderr(context):
-        run.serve(context.home, options, partial(_show_addresses, context), __version__, background)
+        run.serve(context.home, options, partial(_show_addresses, context), __version__, background, join)
 
 
 @command(group, "install")
@@ -124,6 +138,24 @@ def _use_database(context: CommandContext, url: str) -> None:
             " POPUG_DATABASE instead, or write the password to ~/.pgpass."
         )
     os.environ[SETTINGS[DATABASE_URL].variable] = url
+
+
+def _join_cluster(
+    context: CommandContext, module: str | None, homes: Path | None, brokers: str | None, *, scheduler: bool
+) -> "Join":
+    """Return what connects the service of a cluster with the others, and make its home that of ``context``."""
+    if module is None:
+        if homes is not None or brokers is not None:
+            raise InvalidInput("usage", "--homes and --brokers belong to --module.", hint="Add --module NAME.")
+        return nullcontext
+    from popug_cli.cli.commands.operations import serve_module
+
+    if scheduler and module != "billing":
+        raise InvalidInput(
+            "usage", "In a cluster, the scheduler runs in billing.", hint="Give --scheduler with --module billing only."
+        )
+    context.home, places = serve_module.find_service(context, module, homes, brokers)
+    return partial(serve_module.join, module=module, places=places)
 
 
 def _show_addresses(context: CommandContext, urls: list[str]) -> None:
