@@ -146,7 +146,15 @@ class RunningCluster:
         """Return the address of the gateway."""
         return next(url for url in self.processes[GATEWAY].urls if url.startswith("http"))
 
-    def run(self, *words: str, token: str = "", text: str = "") -> subprocess.CompletedProcess[str]:
+    def log_in(self, username: str, password: str) -> str:
+        """Return a new token of a user."""
+        done = self.run("login", username, "--password-stdin", "--print-token", text=f"{password}\n", as_json=False)
+        assert done.returncode == 0, done
+        return done.stdout.strip()
+
+    def run(
+        self, *words: str, token: str = "", text: str = "", as_json: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command of a client against the gateway."""
         environment = {
             "PATH": os.environ["PATH"],
@@ -155,7 +163,7 @@ class RunningCluster:
             "POPUG_SERVER": self.url,
             **({"POPUG_TOKEN": token} if token else {}),
         }
-        line = [*PROGRAM, *words, "--json"]
+        line = [*PROGRAM, *words, *(["--json"] if as_json else [])]
         return subprocess.run(
             line, env=environment, input=text, capture_output=True, text=True, check=False, timeout=120
         )
