@@ -153,14 +153,14 @@ class RunningCluster:
         return done.stdout.strip()
 
     def run(
-        self, *words: str, token: str = "", text: str = "", as_json: bool = True
+        self, *words: str, token: str = "", text: str = "", as_json: bool = True, server: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command of a client against the gateway."""
+        """Run a command of a client against the gateway, or against another ``server``."""
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.homes),
             "POPUG_HOME": str(self.homes / "client"),
-            "POPUG_SERVER": self.url,
+            "POPUG_SERVER": server or self.url,
             **({"POPUG_TOKEN": token} if token else {}),
         }
         line = [*PROGRAM, *words, *(["--json"] if as_json else [])]
@@ -187,6 +187,19 @@ class RunningCluster:
         )
         assert done.returncode == 0, (words, done)
         return json.loads(done.stdout)
+
+    def another(self, service: str) -> ServerProcess:
+        """Start a second process of a service, with a home of its own, and wait until it listens."""
+        homes = self.homes / "second"
+        (homes / service).mkdir(parents=True)
+        environment = self.environment | {"POPUG_CLUSTER_HOMES": str(homes)}
+        environment["POPUG_SERVICES"] = ",".join(f"{name}=unix://{self.homes / name}/popug.sock" for name in SERVICES)
+        options = ("--module", service, "--listen", "127.0.0.1:0")
+        process = ServerProcess(service, options, environment, homes / f"{service}.log")
+        self.processes[f"second {service}"] = process
+        process.begin()
+        process.wait()
+        return process
 
     def close(self) -> None:
         """End all processes."""
