@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from popug_cli.app.asking import AskService
 from popug_cli.client.address import Address, parse
 from popug_cli.client.remote_backend import RemoteBackend
 from popug_cli.cluster.places import Places
@@ -15,7 +14,6 @@ from popug_cli.kernel.home import Home
 from popug_cli.kernel.positions import KnownPositions
 from popug_cli.kernel.settings import SERVICE_ADDRESSES, Settings
 from popug_cli.messages.base import Message
-from popug_cli.messages.principal import Principal
 from popug_cli.messages.services import SERVICES
 from popug_cli.platform.accounts import SUPERUSER
 
@@ -98,14 +96,6 @@ class ServiceClients:
                     error.message = f"The service {service} does not answer: {error.message}"
                     error.details.setdefault("service", service)
                 raise
-
-    def asking_for(self, caller: Caller) -> AskService:
-        """Return the function with which the handler of a message asks for parts."""
-
-        def ask_service(service: str, principal: Principal, message: Message[Any]) -> Any:
-            return self.ask(service, message, caller)
-
-        return ask_service
 
     def close(self) -> None:
         """Close the connections that no thread uses."""

@@ -89,9 +89,16 @@ class Connection(ABC):
     def database_id(self) -> str:
         """Return the identity of the database, which a copy of it does not have."""
 
+    def timeline(self) -> int:
+        """Return the timeline of the database's server, which a recovery and a promotion change; 0 without a server."""
+        return 0
+
     @abstractmethod
     def refuse_newer(self) -> None:
-        """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
+        """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it.
+
+        Raise ``moved`` if a file's company has become a cluster since then.
+        """
 
     @abstractmethod
     def execute_in_own_transaction(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:

@@ -251,6 +251,10 @@ class PostgresConnection(Connection):
         system, oid = self.run(SELECT_DATABASE_ID, ()).fetchone() or ("", "")
         return f"postgres:{system}:{oid}"
 
+    def timeline(self) -> int:
+        """Return the timeline of the server's write-ahead log, which a recovery and a promotion change."""
+        return int(self.scalar("SELECT timeline_id FROM pg_control_checkpoint()"))
+
     def refuse_newer(self) -> None:
         """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
         version = self._version or self.scalar(schema.SELECT_VERSION)

@@ -17,7 +17,6 @@ from popug_cli.cli.install import database_variable, server_unit
 from popug_cli.cli.output.blocks import Hint
 from popug_cli.cli.output.log_output import log_to_stderr
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, Unavailable
-from popug_cli.kernel.home import Home
 from popug_cli.kernel.log import LOG
 from popug_cli.kernel.settings import DATABASE_URL, SETTINGS
 from popug_cli.kernel.text import has_password
@@ -88,40 +87,19 @@ def serve(
     if database is not None:
         _use_database(context, database)
     _prepare_process()
+    options = _listen_options(
+        context, socket, group, listen, (tls_cert, tls_key), behind_proxy=behind_proxy, is_gateway=gateway
+    )
     if gateway:
         require_only_gateway(module=module, brokers=brokers, scheduler=scheduler)
-    else:
-        join = _join_cluster(context, module, homes, brokers, scheduler=scheduler)
-    from popug_cli.server import run
-
-    address = _parse_address(listen) if listen is not None else None
-    tls = _check_tls_files(tls_cert, tls_key, address)
-    outside = _socket_outside_home(None if gateway else context.home, socket, group)
-    options = _listen_options(address, tls, outside, behind_proxy=behind_proxy)
-    if gateway:
         serve_gateway(context, options, homes)
         return
+    from popug_cli.server import run
+
+    join = _join_cluster(context, module, homes, brokers, scheduler=scheduler)
     background = _background_work(context, scheduler=scheduler)
     with log_to_stderr(context):
         run.serve(context.home, options, partial(_show_addresses, context), __version__, background, join)
-
-
-def _listen_options(
-    address: tuple[str, int] | None,
-    tls: tuple[Path, Path] | None,
-    outside: tuple[Path | None, str | None],
-    *,
-    behind_proxy: bool,
-) -> "ListenOptions":
-    """Return the addresses to listen on; raise ``usage`` or ``insecure_file``."""
-    from popug_cli.server.run import ListenOptions
-
-    if tls:
-        _check_private(tls[1])
-    host, port = address or (None, 0)
-    hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
-    certificate, key = tls or (None, None)
-    return ListenOptions(*outside, host, port, certificate, key, hosts)
 
 
 @command(group, "install")
@@ -140,6 +118,30 @@ def install(
     context.screen.show(
         plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in (*plan.hints(), *database_variable.hints()))]
     )
+
+
+def _listen_options(
+    context: CommandContext,
+    socket: Path | None,
+    group: str | None,
+    listen: str | None,
+    tls_files: tuple[Path | None, Path | None],
+    *,
+    behind_proxy: bool,
+    is_gateway: bool,
+) -> "ListenOptions":
+    """Return the addresses to listen on; raise ``usage`` or ``insecure_file`` for options that cannot be used."""
+    from popug_cli.server.run import ListenOptions
+
+    address = _parse_address(listen) if listen is not None else None
+    tls = _check_tls_files(*tls_files, address)
+    if tls:
+        _check_private(tls[1])
+    path, group = (socket, group) if is_gateway else _socket_outside_home(context, socket, group)
+    host, port = address or (None, 0)
+    hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
+    certificate, key = tls or (None, None)
+    return ListenOptions(path, group, host, port, certificate, key, hosts)
 
 
 def _use_database(context: CommandContext, url: str) -> None:
@@ -228,8 +230,10 @@ def _background_work(context: CommandContext, *, scheduler: bool) -> "Background
     return both
 
 
-def _socket_outside_home(home: Home | None, path: Path | None, group: str | None) -> tuple[Path | None, str | None]:
-    """Return the socket outside the home and its group, or (None, None) for the home's own socket; a gateway has none.
+def _socket_outside_home(
+    context: CommandContext, path: Path | None, group: str | None
+) -> tuple[Path | None, str | None]:
+    """Return the socket outside the home and its group, or (None, None) for the home's own socket.
 
     Raise ``usage`` for another path in the home, and for a group without a path.
     """
@@ -238,11 +242,9 @@ def _socket_outside_home(home: Home | None, path: Path | None, group: str | None
             raise InvalidInput("usage", "--group needs --socket PATH.", hint="Name a path outside the home.")
         return None, None
     path = Path(os.path.abspath(path.expanduser()))
-    if home is None:
-        return path, group
-    if path == home.socket and group is None:
+    if path == context.home.socket and group is None:
         return None, None
-    if path.is_relative_to(home.root) or path.resolve().is_relative_to(home.root.resolve()):
+    if path.is_relative_to(context.home.root) or path.resolve().is_relative_to(context.home.root.resolve()):
         raise InvalidInput(
             "usage",
             f"{path} is in the home, which only its owner can access.",
