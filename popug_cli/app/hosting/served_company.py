@@ -44,10 +44,15 @@ class PerformResult:
 
 
 class ServedCompany:
-    """The company of a home, held open. Raise the errors of ``bootstrap.open_runtime``, which also uses ``warn``."""
+    """The company of a home, held open. Raise the errors of ``bootstrap.open_runtime``, which also uses ``warn``.
+
+    ``is_leader`` returns whether this process does the work that one process does for all. In a service of a cluster,
+    the election of its leader sets it.
+    """
 
     def __init__(self, home: Home, *, threads: int, warn: Callable[[str], None] = lambda sentence: None) -> None:
         self.home = home
+        self.is_leader: Callable[[], bool] = lambda: not self.runtime.service
         self._coordinator = ThreadCoordinator()
         self._idempotency = IdempotencyGuard()
         self._verified_tokens = VerifiedTokenCache()
