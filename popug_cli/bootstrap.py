@@ -1,7 +1,9 @@
 """The one place that wires the parts of a company together; importing it has no side effects."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Runtime
@@ -9,19 +11,21 @@ from popug_cli.identity import published_keys
 from popug_cli.kernel import home_owner
 from popug_cli.kernel.calendar import company_calendar, load_zone
 from popug_cli.kernel.clock import Clock, SystemClock, to_rfc3339
-from popug_cli.kernel.errors import NotFound
+from popug_cli.kernel.errors import NotFound, PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomDraws, RandomSource, SystemRandomSource, uuid7
 from popug_cli.kernel.settings import REPLICA_URL, read_settings
-from popug_cli.storage import migrate, temporary_home
+from popug_cli.storage import cluster_state, migrate, temporary_home
 from popug_cli.storage.database_choice import chosen_url
 from popug_cli.storage.mounts import require_lock_support
 from popug_cli.storage.port import Database
+from popug_cli.storage.read_only import ReadError, open_read_only
 from popug_cli.storage.sqlite import SqliteDatabase
 
 # In this order one pass processes most events: billing publishes prices for tasks, and payouts for mail.
 CONSUMING_MODULES: tuple[str, ...] = ("billing", "tasks", "analytics", "mail")
+READ_TIMEOUT_SECONDS = 5.0
 SELECT_HOME = (
     "SELECT home_id, time_zone, (SELECT service FROM bus_relay) AS service,"
     " (SELECT log_id FROM bus_relay) AS service_log_id FROM storage_home"
@@ -38,27 +42,27 @@ def open_runtime(
     while_waiting: Callable[[], None] = lambda: None,
     accept_invalid_settings: bool = False,
     from_file: bool = False,
+    database_url: str = "",
     warn: Callable[[str], None] = lambda sentence: None,
 ) -> Runtime:
     """Open the company in ``home`` and return its wired parts.
 
     ``warn`` receives a sentence for each file that a killed process left. With ``from_file``, the database is the file
-    in the home, whatever the settings say. With ``accept_invalid_settings``, invalid settings have their defaults.
+    in the home, and with ``database_url`` that one, whatever the settings say; this home's keys are then not published
+    there. With ``accept_invalid_settings``, invalid settings have their defaults.
 
-    Raise ``not_initialised``, ``foreign_owner``, ``unknown_time_zone``, or an error of the files, schema or settings.
+    Raise ``not_initialised``, ``foreign_owner``, ``unknown_time_zone``, ``moved``, ``loading``, or an error of the
+    files, schema or settings.
     """
     home_owner.check_owner(home.root)
     for sentence in temporary_home.clear(home):
         warn(sentence)
     settings = read_settings(home.config)
-    url = "" if from_file else chosen_url(home, settings)
+    url = database_url or ("" if from_file else chosen_url(home, settings))
     if not accept_invalid_settings and (url or home.database.exists()):
         settings.require_valid()
     database = _open_database(home, url, threads, while_waiting)
-    with database.transaction(writes=False) as connection:
-        row = connection.record(SELECT_HOME)
-    if row is None:
-        raise empty_database(url) if url else not_initialised(home)
+    row = _read_home(database, home, url)
     if url and (replica_url := settings.text(REPLICA_URL)):
         database.replica = _open_replica(replica_url, row["home_id"], threads, while_waiting)
     randomness = randomness or SystemRandomSource()
@@ -75,9 +79,33 @@ def open_runtime(
         service=row["service"] or "",
         service_log_id=row["service_log_id"] or "",
     )
-    if database.is_shared and runtime.service in published_keys.SIGNING_SERVICES:
+    if database.is_shared and not database_url and runtime.service in published_keys.SIGNING_SERVICES:
         published_keys.ensure_own_key(runtime)
     return runtime
+
+
+def _read_home(database: Database, home: Home, url: str) -> dict[str, Any]:
+    """Return the row of the home and of the service; raise ``not_initialised``, ``moved`` or ``loading``."""
+    try:
+        with database.transaction(writes=False) as connection:
+            row = connection.record(SELECT_HOME)
+            state = cluster_state.load(connection)
+        if row is None:
+            raise empty_database(url) if url else not_initialised(home)
+        cluster_state.require_usable(state, database.address or home.root)
+    except PopugError:
+        database.close()
+        raise
+    return row
+
+
+def require_not_moved(home: Home) -> None:
+    """Raise ``moved`` if the company of a home is a cluster now. Other faults of the database are not reported."""
+    with suppress(ReadError):
+        if home.database.is_file():
+            with open_read_only(home.database, READ_TIMEOUT_SECONDS) as database:
+                row = database.execute(cluster_state.SELECT_STATE).fetchone()
+            cluster_state.require_usable(cluster_state.ClusterState(*row) if row else None, home.root)
 
 
 def found_company(

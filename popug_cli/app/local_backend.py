@@ -57,7 +57,7 @@ class LocalBackend:
 
     ``while_waiting`` is called several times a second during a wait for the write lock; an error that it raises ends
     the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and
-    does not close it. With ``from_file``, the database is the file in the home, whatever the settings say.
+    does not close it. For ``from_file`` and ``database_url`` see ``bootstrap.open_runtime``.
     ``before_write`` is called inside the transaction of each ``write``, before it changes anything, and ``on_write``
     with its result. ``positions`` are those that the caller has seen, which an answer must show. If the home is that of
     a service of a cluster, ``ask_service`` asks another service for its part of an answer.
@@ -76,6 +76,7 @@ class LocalBackend:
         coordinator: Coordinator | None = None,
         authenticate: Authenticate = authenticate,
         from_file: bool = False,
+        database_url: str = "",
         positions: KnownPositions | None = None,
         ask_service: AskService = no_other_service,
     ) -> None:
@@ -97,6 +98,7 @@ class LocalBackend:
         self._accepts_invalid_settings = False
         self._warns_of_settings = True
         self._from_file = from_file
+        self._database_url = database_url
         self.is_file_checked = False  # whether the database file was just checked: the health checks then leave it out
 
     def create_company(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
@@ -120,6 +122,7 @@ class LocalBackend:
             while_waiting=self.while_waiting,
             accept_invalid_settings=self._accepts_invalid_settings,
             from_file=self._from_file,
+            database_url=self._database_url,
             warn=self.warn,
         )
         if self._warns_of_settings and self._shared_runtime is None and runtime.settings.warning:
@@ -296,6 +299,8 @@ class LocalBackend:
         if handlers.service_of(handler.declaration):  # the others may need no open company
             require_service(handler.declaration, self.runtime.service)
         if handler.takes_backend:
+            if "runtime" not in vars(self):  # the operator's handlers may open no company
+                bootstrap.require_not_moved(self.home)
             self._check_on_snapshot(principal, message)
             answer: Answer = handler.function(self, message, principal)
             return answer

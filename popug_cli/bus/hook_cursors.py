@@ -13,6 +13,7 @@ from popug_cli.bus.log import ENVELOPE, decode_text
 from popug_cli.bus.retry import policy_from, retry_wait
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.randomness import random_unit
+from popug_cli.storage.port import Connection
 
 MAX_ERROR_CHARACTERS = 500
 MIN_SKIPPED_EVENTS = 100
@@ -170,6 +171,12 @@ def mark_failed(context: Context, claimed: ClaimedEvent, error: str) -> bool:
 def release(context: Context, claimed: ClaimedEvent) -> None:
     """End the lease of an event whose run was interrupted; count no attempt."""
     _end_lease(context, claimed)
+
+
+def forget_all(connection: Connection) -> None:
+    """Delete the cursors and the dead letters of all hooks, because the database goes where no hooks are."""
+    for table in ("bus_hook_letters", "bus_hooks"):
+        connection.execute(f"DELETE FROM {table}")
 
 
 def requeue_dead_letters(context: Context, name: str) -> int:

@@ -112,6 +112,11 @@ def create_service(context: Context, service: str, log_id: str, streams: Mapping
         context.connection.execute(INSERT_STREAM, *_row_of(origin, Stream(state, 0)))
 
 
+def adopt_database(connection: Connection) -> None:
+    """Let the relay start on this database, whose content was copied from another one."""
+    connection.execute("UPDATE bus_relay SET database_id = ?", connection.database_id())
+
+
 def forget_consumers(context: Context, consumers: Collection[str]) -> None:
     """Delete the cursors of consumers that other services run, with the events that they have set aside."""
     for consumer in sorted(consumers):

@@ -43,6 +43,7 @@ COMMANDS = {  # the first word of each command, and the file that defines it
     "events": "operations.events",
     "config": "operations.company",
     "database": "operations.database",
+    "cluster": "operations.cluster",
 }
 
 

@@ -1,6 +1,5 @@
 """Perform messages on a server. Imports are kept small, so that commands start fast."""
 
-import os
 from collections.abc import Callable, Iterator
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,13 +10,13 @@ from popug_cli import __version__
 from popug_cli.client.address import Address
 from popug_cli.client.errors import ServerErrors, error_from_problem
 from popug_cli.client.http import Head, ProtocolError, ServerConnection
+from popug_cli.client.requests import HttpRequest, build_request, header_fields, stream_request
 from popug_cli.kernel import positions
-from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.positions import KnownPositions
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.version import series_of
 from popug_cli.messages import problem
-from popug_cli.messages.base import DECLARATIONS, MAX_MESSAGE_BYTES, Access, Declaration, Message
+from popug_cli.messages.base import DECLARATIONS, Access, Message
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,21 +28,9 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 RETRY_DELAYS_SECONDS = (0.0, 0.2, 1.0)
-ANSWER_TIMEOUT_SECONDS = 150.0
-SLOW_ANSWER_TIMEOUT_SECONDS = 3600.0
-SLOW_MESSAGES = {
-    "shuffle_tasks",
-    "close_day",
-    "replay_events",
-    "import_tasks",
-    "import_users",
-    "send_mail",
-    "retry_dead_letters",
-}
 PROBE_AFTER_SECONDS = 10.0
 HEALTH_TIMEOUT_SECONDS = 5.0
 STREAM_TIMEOUT_SECONDS = 45.0
-MAX_TOKEN_CHARACTERS = 8_000
 GATEWAY_ERROR_STATUSES = {502, 503, 504}
 OK = 200
 WAITING = "Waiting for the server"
@@ -51,25 +38,12 @@ STILL_RUNNING = "the server continues with the request, so it may still take eff
 JSON_TYPES = {"application/json", problem.MEDIA_TYPE}
 
 
-class HttpRequest(msgspec.Struct, frozen=True):
-    """A request to the server. One that is not `is_repeatable` is sent at most once.
-
-    If its answer does not arrive, a command is in doubt: it may have taken effect.
-    """
-
-    method: str
-    target: str
-    fields: dict[str, str]
-    body: bytes = b""
-    is_command: bool = False
-    is_repeatable: bool = True
-    timeout_seconds: float = ANSWER_TIMEOUT_SECONDS
-
-
 class RemoteBackend:
     """A company behind a server. `warn` receives the warnings of each response.
 
-    ``positions`` are those of all answers; each request has them.
+    ``positions`` are those of all answers; each request has them. ``is_replayed`` says whether the server has answered
+    the last command before, under the same idempotency key; ``home_id`` and ``time_zone`` are those of the company.
+    With ``are_parts``, another service of the company's cluster asks, and the messages are parts of what it performs.
     """
 
     def __init__(
@@ -79,26 +53,35 @@ class RemoteBackend:
         warn: Callable[[str], None] = lambda warning: None,
         progress: Progress = no_progress,
         opened: "socket | None" = None,
+        are_parts: bool = False,
     ) -> None:
         self.address = address
+        self._are_parts = are_parts
         self.warn = warn
         self._progress = progress
         self._errors = ServerErrors(address.url)
         self._connection = ServerConnection(address, opened) if opened else None
         self._is_waiting = False
         self._is_sent = False
-        self._time_zone = ""
+        self.home_id, self.time_zone = "", ""
         self._date_field, self._date_received_at = "", 0.0
         self.positions = KnownPositions()
+        self.is_replayed = False
+
+    def close(self) -> None:
+        """Close the connection that is kept for the next request."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     @property
     def calendar(self) -> "Calendar":
         """Return the calendar of the company's time zone, which each response names; raise ``unknown_time_zone``."""
         from popug_cli.kernel.calendar import company_calendar
 
-        if not self._time_zone:
-            self._fetch_server_info()
-        return company_calendar(self._time_zone)
+        if not self.time_zone:
+            self.fetch_server_info()
+        return company_calendar(self.time_zone)
 
     def now(self) -> "datetime":
         """Return the local time if it agrees with the server's time, else the server's time.
@@ -110,7 +93,7 @@ class RemoteBackend:
         from popug_cli.client.http_date import CLOCK_TOLERANCE, instant_of
 
         if not self._date_field:
-            self._fetch_server_info()
+            self.fetch_server_info()
         try:
             server_time = instant_of(self._date_field, later_seconds=monotonic() - self._date_received_at)
         except ValueError as error:
@@ -120,28 +103,38 @@ class RemoteBackend:
 
     def perform(self, message: Message[Answer], token: str | None = None) -> Answer:
         """Send the message to the server and return its answer; raise a ``PopugError`` for any failure."""
+        body = self.ask(message, token)
         declaration = DECLARATIONS[type(message)]
-        assert declaration.access is not Access.OPERATOR, "the operator's messages never go over a server"
-        request = _build_request(declaration, message, token, positions.text_of(self.positions.read()))
-        body = self._answer(request)
         try:
             answer: Answer = msgspec.json.decode(body, type=declaration.answer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise self._errors.malformed("it does not have the expected format", in_doubt=request.is_command) from error
+            is_command = declaration.is_command
+            raise self._errors.malformed("it does not have the expected format", in_doubt=is_command) from error
         return answer
+
+    def ask(self, message: Message[Any], token: str | None = None, *, key: str | None = None) -> bytes:
+        """Send the message, and return its answer as JSON; raise as ``perform`` does.
+
+        ``key`` is the idempotency key of a command; without one, the command gets a random key if it may have one.
+        """
+        declaration = DECLARATIONS[type(message)]
+        assert declaration.access is not Access.OPERATOR, "the operator's messages never go over a server"
+        seen = positions.text_of(self.positions.read())
+        path = declaration.part_path if self._are_parts else declaration.path
+        return self._answer(build_request(declaration, path, message, token, seen, key))
 
     def follow(self, message: "ListEvents", token: str | None = None) -> "Iterator[list[EnvelopeDocument]]":
         """Yield the events that match the message, then new ones as they are published (server-sent events).
 
         Reconnect after the stream ends or breaks. Raise an error if that fails repeatedly or the server reports one.
         """
-        after, failures = message.after, 0
+        last_event_id, failures = "", 0
         while True:
             began, failure = monotonic(), Exception("the stream ended")
             try:
-                for event in self._stream(_stream_request(message, after, token)):
-                    after, failures = int(event["sequence"]), 0
-                    yield [event]
+                for event_id, events in self._stream(stream_request(message, last_event_id, token)):
+                    last_event_id, failures = event_id, 0
+                    yield events
             except (ConnectionError, TimeoutError) as error:
                 failure = error
             except (KeyError, TypeError, ValueError) as error:
@@ -151,9 +144,9 @@ class RemoteBackend:
                 raise self._errors.disconnected(failure) from failure
             sleep(RETRY_DELAYS_SECONDS[failures])
 
-    def _fetch_server_info(self) -> None:
-        """Send a minimal request; each response has header fields about the server."""
-        self._answer(HttpRequest("GET", "/readyz", _header_fields(None)))
+    def fetch_server_info(self) -> None:
+        """Send a minimal request; each response has header fields about the server. Raise its error if not ready."""
+        self._answer(HttpRequest("GET", "/readyz", header_fields(None)))
 
     def _answer(self, request: HttpRequest) -> bytes:
         """Return the body of a successful response; raise the error that the server reports, or a client error."""
@@ -243,7 +236,9 @@ class RemoteBackend:
             raise self._errors.version_mismatch(head.status, head.fields.get("location", ""), version)
 
     def _read_response_headers(self, head: Head) -> None:
-        self._time_zone = head.fields.get("popug-time-zone", self._time_zone)
+        self.time_zone = head.fields.get("popug-time-zone", self.time_zone)
+        self.home_id = head.fields.get("popug-home-id", self.home_id)
+        self.is_replayed = head.fields.get("idempotency-replayed") == "true"
         self._date_field, self._date_received_at = head.fields.get("date", ""), monotonic()
         if shown := positions.parse(head.fields.get("popug-position")):
             self.positions.keep(shown)
@@ -293,15 +288,18 @@ class RemoteBackend:
         except OSError as error:
             raise TimeoutError("its health check fails") from error
         try:
-            connection.send("GET", "/healthz", _header_fields(None))
+            connection.send("GET", "/healthz", header_fields(None))
             connection.read_head(on_idle)
         except (ConnectionError, ProtocolError) as error:
             raise TimeoutError("its health check fails") from error
         finally:
             connection.close()
 
-    def _stream(self, request: HttpRequest) -> "Iterator[EnvelopeDocument]":
-        """Yield the events of one stream until it ends."""
+    def _stream(self, request: HttpRequest) -> "Iterator[tuple[str, list[EnvelopeDocument]]]":
+        """Yield the events of one stream until it ends: an id, and the events up to the one that has it.
+
+        A server gives each event an id, and the gateway of a cluster the last one of several.
+        """
         received_at = monotonic()
 
         def on_idle() -> None:
@@ -321,80 +319,26 @@ class RemoteBackend:
             if _content_type(head) != "text/event-stream":
                 raise ProtocolError("it is not an event stream")
             self._read_response_headers(head)
-            event_type = b""
+            event_type, event_id, events = b"", "", []
             for line in connection.lines(head):
                 received_at = monotonic()
                 name, _, value = line.partition(b":")
-                if name == b"event":
+                if name == b"id":
+                    event_id = value.strip().decode("latin-1")
+                elif name == b"event":
                     event_type = value.strip()
                 elif name == b"data" and event_type == b"problem":
                     raise error_from_problem(value) or self._errors.malformed("the event stream ends without a reason")
                 elif name == b"data":
-                    yield msgspec.json.decode(value.strip(), type=dict[str, Any])
+                    events.append(msgspec.json.decode(value.strip(), type=dict[str, Any]))
+                elif not line and events and event_id:
+                    yield event_id, events
+                    event_id, events = "", []
         except OSError as error:
             raise error if isinstance(error, TimeoutError) else ConnectionError(str(error)) from error
         finally:
             connection.close()
 
 
-def _build_request(declaration: Declaration, message: Message[Any], token: str | None, seen: str) -> HttpRequest:
-    fields = {
-        "Content-Type": "application/json",
-        **_header_fields(None if declaration.access is Access.PUBLIC else token),
-    }
-    fields |= {"Popug-Position": seen} if seen else {}
-    has_key = declaration.is_command and not declaration.is_secret
-    if has_key:
-        fields["Idempotency-Key"] = _random_uuid()
-    return HttpRequest(
-        method="POST",
-        target=f"/v1/{declaration.module}/{declaration.name}",
-        fields=fields,
-        body=msgspec.json.encode(message, enc_hook=_encode_import),
-        is_command=declaration.is_command,
-        is_repeatable=has_key or not declaration.is_command,
-        timeout_seconds=SLOW_ANSWER_TIMEOUT_SECONDS if declaration.name in SLOW_MESSAGES else ANSWER_TIMEOUT_SECONDS,
-    )
-
-
-def _encode_import(lines: Any) -> msgspec.Raw:
-    """Encode the lines of an import as a JSON array; raise ``usage`` if it exceeds the server's limit."""
-    encoded = bytearray(b"[")
-    for line in lines:
-        encoded += msgspec.json.encode(line) + b","
-        if len(encoded) > MAX_MESSAGE_BYTES:
-            sentence = f"The import is larger than {MAX_MESSAGE_BYTES:,} bytes."
-            raise InvalidInput("usage", sentence, hint="Import it in several files, or on the machine of the server.")
-    return msgspec.Raw(bytes(encoded.removesuffix(b",") + b"]"))
-
-
-def _stream_request(message: "ListEvents", after: int, token: str | None) -> HttpRequest:
-    from urllib.parse import urlencode
-
-    parameters = {"type": message.type, "subject": message.subject, "after": after}
-    query = urlencode({name: value for name, value in parameters.items() if value is not None})
-    return HttpRequest("GET", f"/v1/events?{query}", _header_fields(token) | {"Accept": "text/event-stream"})
-
-
-def _header_fields(token: str | None) -> dict[str, str]:
-    """Return the header fields of every request. Replace characters that no token contains, so that it is rejected."""
-    fields = {"Accept": f"application/json, {problem.MEDIA_TYPE}", "Popug-Version": __version__}
-    if token is not None:
-        fields["Authorization"] = f"Bearer {''.join(c if _is_plain(c) else '.' for c in token[:MAX_TOKEN_CHARACTERS])}"
-    return fields
-
-
 def _content_type(head: Head) -> str:
     return head.fields.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _is_plain(character: str) -> bool:
-    return "!" <= character <= "~"
-
-
-def _random_uuid() -> str:
-    """Return a UUID version 4, without importing ``uuid``."""
-    random_bytes = bytearray(os.urandom(16))
-    random_bytes[6], random_bytes[8] = random_bytes[6] & 0x0F | 0x40, random_bytes[8] & 0x3F | 0x80
-    text = random_bytes.hex()
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))

@@ -1,4 +1,4 @@
-"""The threads of a service that link its log with those of the other services, while a server holds its home open.
+"""The threads of a service's leader that link its log with those of the other services.
 
 One thread relays, and one replicates each log that the service receives, so that events of identity never wait
 behind those of billing.
@@ -14,7 +14,7 @@ from popug_cli.bus.service.coverage import includes_of
 from popug_cli.bus.service.restore import require_own_database
 from popug_cli.bus.streams import StreamVerdict
 from popug_cli.cluster.links import Topic, relay_once, replicate_once
-from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.errors import InternalError, PopugError
 from popug_cli.kernel.log import LOG, log_error
 from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.messages.services import SERVICES
@@ -25,7 +25,10 @@ READ_SECONDS = 1.0
 
 
 class LinkThreads:
-    """The relay and the replicators of the service that ``company`` serves; ``topics`` are those of all services."""
+    """The relay and the replicators of the service that ``company`` serves; ``topics`` are those of all services.
+
+    ``stop`` closes the topics.
+    """
 
     def __init__(self, company: ServedCompany, topics: Mapping[str, Topic]) -> None:
         self._company = company
@@ -41,19 +44,39 @@ class LinkThreads:
         ]
 
     def start(self) -> None:
-        """Start the threads. Raise ``copied_database`` if the database is a copy of that of the service."""
+        """Start the threads.
+
+        Raise ``copied_database`` if the database is a copy of that of the service, ``newer_database`` if a newer popug
+        has migrated it.
+        """
         with self._company.runtime.reading(ANONYMOUS) as context:
+            context.connection.refuse_newer()
             require_own_database(context)
-        self._company.runtime.newest.on_growth = self._wake.set
         for thread in self._threads:
             thread.start()
 
+    def wake(self) -> None:
+        """Let the relay send at once what the log has; otherwise it looks each ``WATERMARK_SECONDS``."""
+        self._wake.set()
+
+    def check(self) -> None:
+        """Raise ``internal`` if a thread has ended because of a bug, whose traceback Python has written to stderr."""
+        if not self._stopping.is_set() and any(not thread.is_alive() for thread in self._threads):
+            raise InternalError(
+                "internal",
+                f"A thread that links {self.service} with the other services failed with an internal error.",
+                hint="The log of this server has the details; it starts the threads again.",
+            )
+
     def stop(self) -> None:
-        """Stop the threads after their present step, which takes at most about ``READ_SECONDS``, and wait for them."""
+        """Close the topics, which ends the present steps soon, and wait for the threads."""
         self._stopping.set()
         self._wake.set()
+        for topic in self._topics.values():
+            topic.close()
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
 
     def _run(self, step: Callable[[], None]) -> None:
         """Repeat a step until ``stop``; after an error, wait; log it unless the step before had the same."""
@@ -63,7 +86,7 @@ class LinkThreads:
                 step()
                 last_error = ""
             except PopugError as error:
-                if error.message != last_error:
+                if error.message != last_error and not self._stopping.is_set():
                     log_error(error)
                 last_error = error.message
                 self._stopping.wait(RETRY_SECONDS)

@@ -44,6 +44,10 @@ class Topic(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Close the connections; calls in other threads end soon, with an error."""
+        ...
+
 
 def relay_once(runtime: Runtime, topic: Topic, includes: Includes, limit: int = MAX_CLAIM_EVENTS) -> bool:
     """Send the next own events of a service and a watermark; return whether the topic then has all of them.

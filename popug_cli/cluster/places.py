@@ -1,5 +1,6 @@
 """The places of a cluster: its brokers and topics, and the home and the database of each service."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -7,6 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import BROKERS, CLUSTER_HOMES, CLUSTER_PREFIX, DATABASE_URL, Settings
+
+PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 
 class Places(NamedTuple):
@@ -36,7 +39,10 @@ class Places(NamedTuple):
 
 
 def places_from(settings: Settings, default_homes: Path) -> Places:
-    """Return the places that the settings name; raise ``invalid_url`` for a URL that names one database."""
+    """Return the places that the settings name.
+
+    Raise ``invalid_url`` for a URL that names one database, or ``invalid_setting`` for a prefix that is not valid.
+    """
     database = settings.text(DATABASE_URL).strip()
     if database and urlsplit(database).path.strip("/"):
         raise InvalidInput(
@@ -44,12 +50,20 @@ def places_from(settings: Settings, default_homes: Path) -> Places:
             "A cluster has a database for each service, so its URL must not name one.",
             hint="Write it as postgresql://USER@HOST:PORT, in POPUG_DATABASE or with --database.",
         )
+    prefix = settings.text(CLUSTER_PREFIX).strip()
+    if not PREFIX.fullmatch(prefix):
+        raise InvalidInput(
+            "invalid_setting",
+            f"{prefix!r} is not a valid prefix for the names of topics and databases.",
+            hint="Use at most 40 of the characters a-z, 0-9, _ and -, beginning with a letter.",
+            details={"key": CLUSTER_PREFIX},
+        )
     homes = settings.text(CLUSTER_HOMES).strip()
     return Places(
         homes=Path(homes).expanduser() if homes else default_homes,
         database=database,
         brokers=settings.text(BROKERS).strip(),
-        prefix=settings.text(CLUSTER_PREFIX).strip(),
+        prefix=prefix,
     )
 
 

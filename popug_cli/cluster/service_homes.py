@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from popug_cli import bootstrap
-from popug_cli.bus import stream_store
+from popug_cli.bus import hook_cursors, stream_store
 from popug_cli.bus.context import Context
 from popug_cli.bus.cursors import are_current
 from popug_cli.bus.service.history import set_first_subscriptions
@@ -17,6 +17,9 @@ from popug_cli.kernel.randomness import uuid7
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.services import SERVICES
 from popug_cli.storage import backup_file
+from popug_cli.storage.port import Connection
+
+SELECT_TRIGGERS = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?"
 
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
@@ -38,11 +41,13 @@ def create_service_homes(company: "LocalBackend", directory: Path) -> dict[str, 
             if are_current(context, company.consumers):
                 log_ids = {service: uuid7(context.now, context.randomness) for service in SERVICES}
                 for service, home in homes.items():
-                    _copy(company.home, home, with_keys=service == "identity")
+                    home.root.mkdir(parents=True)
+                    copy_home(company.home, home, with_keys=service == "identity")
                 break
     for service, home in homes.items():
         with closing(company.for_home(home)) as backend, backend.runtime.writing(OPERATOR) as context:
             make_service(context, service, log_ids)
+            keep_own_tables(context.connection, service)
         with closing(company.for_home(home)) as backend:  # no token is accepted before the void ones are known
             backend.catch_up(completely=True)
     return homes
@@ -64,11 +69,30 @@ def make_service(context: Context, service: str, log_ids: Mapping[str, str]) -> 
         token_copies.reset(context)
 
 
-def _copy(source: Home, target: Home, *, with_keys: bool) -> None:
-    target.root.mkdir(parents=True)
+def copy_home(source: Home, target: Home, *, with_keys: bool) -> None:
+    """Copy the database and the settings of a home, and its keys if ``with_keys``, into another one's directory."""
     target.make()
     backup_file.copy_database(source.database, target.database)
     if source.config.exists():
         shutil.copy(source.config, target.config)
     if with_keys:
         shutil.copytree(source.keys, target.keys, dirs_exist_ok=True)
+
+
+def keep_own_tables(connection: Connection, service: str) -> None:
+    """Delete the rows of the other modules' tables, which this service never reads, and what hooks still have to do.
+
+    ``connection`` is that of a file. So no other service has a copy of password hashes, for example. The triggers that
+    protect the rows are created again.
+    """
+    others = tuple(f"{module}_" for module in SERVICES if module != service)
+    hook_cursors.forget_all(connection)
+    connection.execute("PRAGMA defer_foreign_keys=ON")
+    for table in connection.column("SELECT name FROM sqlite_master WHERE type = 'table'"):
+        if table.startswith(others) and table not in token_copies.COPIED_TABLES:
+            triggers = connection.select(SELECT_TRIGGERS, table)
+            for name, _ in triggers:
+                connection.execute(f"DROP TRIGGER {name}")
+            connection.execute(f"DELETE FROM {table}")
+            for _, statement in triggers:
+                connection.execute(statement)

@@ -54,10 +54,12 @@ def authorize_part(principal: Principal, declaration: Declaration, message: Mess
 def authorize_asked(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
     """Check that another service may ask for a part on behalf of a principal, whose token must be valid here as well.
 
+    Over HTTP, nothing shows that the whole message was authorized, so the scope of the token must permit the part.
     Raise ``token_revoked``, ``token_expired`` or ``forbidden``.
     """
     if principal.token_id:
         _check_not_revoked(principal, context)
+    check_scope(principal, declaration)
     authorize_part(principal, declaration, message)
 
 

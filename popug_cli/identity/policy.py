@@ -38,7 +38,8 @@ def policy_of(service: str) -> Policy:
 
     if service == "identity":
         return STORED_TOKENS._replace(verify=service_authorization.verify_at_identity)
-    return Policy(service_authorization.verify, service_authorization.authorize, service_authorization.authorize_asked)
+    authorize_here = service_authorization.authorize
+    return Policy(service_authorization.verify, authorize_here, authorize_here)
 
 
 def verify(token: str, runtime: Runtime) -> tokens.Claims:

@@ -51,35 +51,20 @@ def verify(token: str, runtime: Runtime) -> tokens.Claims:
 
 
 def authorize(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
-    """Check that a principal may send a message here.
+    """Check that a principal may send a message here, or that another service may ask for it as a part on its behalf.
 
     Raise what ``authorization.authorize`` raises, or ``behind`` (exit 8) if the message needs news of identity that the
     service does not have.
     """
     if declaration.access is not Access.TOKEN:
         return
-    _authorize(principal, declaration, message, context, is_part=False)
-
-
-def authorize_asked(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
-    """Check that another service may ask for a part here on behalf of a principal.
-
-    Its scope permits the whole message, and is not checked again. Raise what ``authorize`` raises.
-    """
-    _authorize(principal, declaration, message, context, is_part=True)
-
-
-def _authorize(
-    principal: Principal, declaration: Declaration, message: Message[Any], context: Context, *, is_part: bool
-) -> None:
     is_mail = declaration.command_line == SENDING_MAIL
     if principal in (OPERATOR, SCHEDULER):
         if is_mail:
             require_news(context)
         return
     terms = _require_not_void(principal, context) if principal.token_id else None
-    if not is_part:
-        authorization.check_scope(principal, declaration)
+    authorization.check_scope(principal, declaration)
     allowed = authorization.check_role(principal, declaration, message)
     if terms is not None:
         authorization.check_kind(principal.token_id, terms.kind, declaration, message)

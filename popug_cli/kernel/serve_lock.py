@@ -54,6 +54,25 @@ def hold_for_migration(home: Home) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def hold_unserved(home: Home, purpose: str) -> Iterator[None]:
+    """Hold the lock during work on a home that no server serves; raise ``server_unavailable`` if one does.
+
+    ``purpose`` completes the sentence "HOME cannot …".
+    """
+    with open_lock_file(home) as descriptor:
+        if not try_lock(descriptor, fcntl.LOCK_SH):
+            process_id = server_process_id(descriptor)
+            server = "a popug server" + (f" (process {process_id})" if process_id is not None else "")
+            raise Unavailable(
+                "server_unavailable",
+                f"{home.root} cannot {purpose} now, because {server} serves it.",
+                hint="Stop that server, then run this command again.",
+                details={"process": process_id},
+            )
+        yield
+
+
 def _served(home: Home, process_id: int | None) -> Unavailable:
     server = f"a popug server (process {process_id})" if process_id is not None else "a popug server"
     return Unavailable(

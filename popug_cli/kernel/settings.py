@@ -76,6 +76,7 @@ DATABASE_URL = "database.url"
 REPLICA_URL = "database.replica_url"
 BROKERS, CLUSTER_PREFIX, CLUSTER_HOMES = "cluster.brokers", "cluster.prefix", "cluster.homes"
 SERVICE_ADDRESSES = "cluster.services"
+SCHEDULER_TOKEN_FILE = "scheduler.token_file"  # noqa: S105 - a key
 SETTINGS = {
     setting.key: setting
     for setting in (
@@ -144,6 +145,11 @@ SETTINGS = {
             "tasks.import_limit",
             10_000,
             "how many tasks a worker or an accountant may import at once; managers and admins may import any number",
+        ),
+        Setting(
+            SCHEDULER_TOKEN_FILE,
+            "",
+            "in a cluster, a file with the machine token of scope close-day with which the scheduler asks the services",
         ),
         Setting("scheduler.backup", False, "whether the scheduler takes a backup a day; it never removes one"),
         Setting("identity.session_hours", 12, "how long a login lasts", minimum=1, maximum=24 * 31),

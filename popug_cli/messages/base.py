@@ -103,6 +103,16 @@ class Declaration(msgspec.Struct, frozen=True):
         return re.sub(r"(?<!^)(?=[A-Z])", "_", self.message.__name__).lower()
 
     @property
+    def path(self) -> str:
+        """The path of the message's route on a server."""
+        return f"/v1/{self.module}/{self.name}"
+
+    @property
+    def part_path(self) -> str:
+        """The path under which another service of a cluster asks for the message as a part of one that it performs."""
+        return f"/v1/parts/{self.module}/{self.name}"
+
+    @property
     def is_command(self) -> bool:
         """Whether the message may change something."""
         return issubclass(self.message, Command)

@@ -3,11 +3,10 @@
 import asyncio
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.bus import ListEvents
 from popug_cli.messages.identity import ShowKeys
@@ -17,6 +16,7 @@ from popug_cli.server.event_stream import PAGE_EVENTS, Feed, Subscription
 from popug_cli.server.request_limits import ServerIdentity
 from popug_cli.server.request_meter import not_installed
 from popug_cli.server.requests import JSON, MAX_INTEGER, invalid_message
+from popug_cli.server.served import Served
 from popug_cli.server.thread_pools import ThreadPools
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ NO_SCRIPT_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src '
 
 
 def routes(
-    company: ServedCompany,
+    company: Served,
     pools: ThreadPools,
     shutdown_requested: asyncio.Event,
     server_identity: ServerIdentity,
@@ -45,19 +45,18 @@ def routes(
 
 
 def _health_and_key_routes(
-    company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event, server_identity: ServerIdentity
+    company: Served, pools: ThreadPools, shutdown_requested: asyncio.Event, server_identity: ServerIdentity
 ) -> list[Route]:
-    def check_readiness() -> dict[str, str]:
+    def check_readiness() -> dict[str, Any]:
         if shutdown_requested.is_set():
             raise http_errors.shutting_down()
-        company.probe()
-        service = company.runtime.service
+        found = company.probe()
         return {
             "status": "ready",
             "version": server_identity.version,
             "time_zone": server_identity.time_zone,
             "home_id": server_identity.home_id,
-            **({"service": service} if service else {}),
+            **found,
         }
 
     async def healthz(_: WebRequest) -> Response:
@@ -87,7 +86,7 @@ def _metrics_route(pools: ThreadPools, metrics: "Metrics | None") -> Route:
     return Route("/metrics", answer)
 
 
-def _event_stream_route(company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event) -> Route:
+def _event_stream_route(company: Served, pools: ThreadPools, shutdown_requested: asyncio.Event) -> Route:
     feed = Feed(company, pools, shutdown_requested)
 
     async def events(request: WebRequest) -> Response:
@@ -99,10 +98,13 @@ def _event_stream_route(company: ServedCompany, pools: ThreadPools, shutdown_req
 
 
 def _decode_event_query(request: WebRequest) -> ListEvents:
-    """Decode the query parameters; ``Last-Event-ID`` takes precedence over ``after``. Raise ``usage``."""
+    """Decode the query parameters; ``Last-Event-ID`` takes precedence over ``after`` and ``cursor``. Raise ``usage``.
+
+    The id of an event is its position in the log, or the cursor of a cluster.
+    """
     parameters = dict(request.query)
     if last_event_id := request.header(b"last-event-id"):
-        parameters["after"] = last_event_id
+        parameters["cursor" if "=" in last_event_id else "after"] = last_event_id
     try:
         query = msgspec.convert(parameters | {"limit": PAGE_EVENTS}, ListEvents, strict=False)
     except msgspec.ValidationError as error:

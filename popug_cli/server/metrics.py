@@ -24,17 +24,19 @@ from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.stored_values import InvalidStoredValue
 
+GATEWAY = "gateway"
 DURATION_BUCKETS_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
 
 class Metrics:
-    """The metrics of a server that holds a company open; ``render`` may be called in any thread."""
+    """The metrics of a server that holds a company open, or of a gateway; ``render`` may be called in any thread."""
 
-    def __init__(self, company: ServedCompany, version: str) -> None:
+    def __init__(self, company: ServedCompany | None, version: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
+        service = GATEWAY if company is None else company.runtime.service
         Info("popug", "The version of the server, and the service that it is.", registry=self._registry).info(
-            {"version": version, "service": company.runtime.service}
+            {"version": version, "service": service}
         )
         self.durations = Histogram(
             "popug_request_duration_seconds",
@@ -49,7 +51,8 @@ class Metrics:
             ["status"],
             registry=self._registry,
         )
-        self._registry.register(CompanyCollector(company))
+        if company is not None:
+            self._registry.register(CompanyCollector(company))
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
 

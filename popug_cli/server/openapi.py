@@ -9,7 +9,7 @@ import msgspec
 from popug_cli.messages import problem
 from popug_cli.messages.base import Access, Declaration
 from popug_cli.messages.identity import KeySet
-from popug_cli.server.requests import JSON, path_of, public_messages
+from popug_cli.server.requests import JSON, public_messages
 
 OpenApiDocument = dict[str, Any]
 OPENAPI_JSON = "application/vnd.oai.openapi+json"
@@ -66,7 +66,7 @@ def document(version: str) -> OpenApiDocument:
     components["ProblemDocument"]["required"] = list(problem.ProblemDocument.__struct_fields__)
     request_schemas, answer_schemas = schemas[: len(declarations)], schemas[len(declarations) : -2]
     paths = {
-        path_of(declaration): {"post": _operation(declaration, request, answer)}
+        declaration.path: {"post": _operation(declaration, request, answer)}
         for declaration, request, answer in zip(declarations, request_schemas, answer_schemas, strict=True)
     }
     return {

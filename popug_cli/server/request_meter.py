@@ -8,6 +8,7 @@ from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.kernel.errors import NotFound
 from popug_cli.server.http_errors import HttpError
 from popug_cli.server.request_limits import AsgiApp, AsgiEvent, AsgiScope, Receive, Send
+from popug_cli.server.served import Served
 
 if TYPE_CHECKING:
     from popug_cli.server.metrics import Metrics
@@ -18,7 +19,7 @@ ENDLESS_PATHS = frozenset({"/v1/events"})
 NO_RESPONSE = "none"
 
 
-def open_metrics(company: ServedCompany, version: str) -> "Metrics | None":
+def open_metrics(company: Served, version: str) -> "Metrics | None":
     """Return the metrics of a server, or None without the package prometheus-client."""
     try:
         from popug_cli.server.metrics import Metrics
@@ -26,7 +27,7 @@ def open_metrics(company: ServedCompany, version: str) -> "Metrics | None":
         if (error.name or "").partition(".")[0] != PACKAGE:
             raise
         return None
-    return Metrics(company, version)
+    return Metrics(company if isinstance(company, ServedCompany) else None, version)
 
 
 def not_installed() -> HttpError:

@@ -26,11 +26,6 @@ def public_messages() -> Iterator[Declaration]:
     return (declaration for declaration in declarations() if declaration.access is not Access.OPERATOR)
 
 
-def path_of(declaration: Declaration) -> str:
-    """Return the path of a message's route."""
-    return f"/v1/{declaration.module}/{declaration.name}"
-
-
 def has_large_body(declaration: Declaration) -> bool:
     """Return whether a message has a collection of any size, such as the lines of a file."""
     return any(get_origin(field.type) is Collection for field in msgspec.structs.fields(declaration.message))

@@ -16,7 +16,7 @@ from popug_cli.kernel import positions
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, PopugError
 from popug_cli.messages.base import Access, Declaration
 from popug_cli.messages.identity import LogIn
-from popug_cli.server import http_errors, meta_routes
+from popug_cli.server import http_errors, meta_routes, part_routes
 from popug_cli.server.application import Application, Response, Route, WebRequest
 from popug_cli.server.http_errors import HttpError
 from popug_cli.server.login_limits import LoginLimits
@@ -29,10 +29,10 @@ from popug_cli.server.requests import (
     has_large_body,
     idempotency_key,
     invalid_message,
-    path_of,
     public_messages,
     seen_positions,
 )
+from popug_cli.server.served import Served
 from popug_cli.server.thread_pools import ThreadPools
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ ReportError = Callable[[Exception], None]
 
 
 def build(
-    company: ServedCompany,
+    company: Served,
     pools: ThreadPools,
     shutdown_requested: asyncio.Event,
     server_identity: ServerIdentity,
@@ -52,9 +52,14 @@ def build(
     metrics: "Metrics | None" = None,
 ) -> Application:
     """Build the application. `report_error` is called for internal errors and integrity violations."""
+
+    async def run_part(perform: Callable[[float], Response]) -> Response:
+        return await _until_covered(lambda seconds: pools.run_part(partial(perform, seconds)), shutdown_requested)
+
     return Application(
         [
             *(_message_route(declaration, company, pools, shutdown_requested) for declaration in public_messages()),
+            *(part_routes.routes(company, run_part) if isinstance(company, ServedCompany) else ()),
             *meta_routes.routes(company, pools, shutdown_requested, server_identity, metrics),
         ],
         convert_error=partial(_http_error_of, report_error=report_error),
@@ -63,15 +68,16 @@ def build(
 
 def large_body_paths() -> frozenset[str]:
     """Return the paths of the messages that may be as large as an import file."""
-    return frozenset(path_of(declaration) for declaration in public_messages() if has_large_body(declaration))
+    return frozenset(declaration.path for declaration in public_messages() if has_large_body(declaration))
 
 
-def token_paths() -> frozenset[str]:
-    """Return the paths of the messages that need a token."""
-    return frozenset(path_of(message) for message in public_messages() if message.access is Access.TOKEN)
+def token_paths(service: str) -> frozenset[str]:
+    """Return the paths of the messages, and of the parts that a service performs, that need a token."""
+    messages = (message.path for message in public_messages() if message.access is Access.TOKEN)
+    return frozenset((*messages, *(part.part_path for part in part_routes.parts_of(service))))
 
 
-def _login_route(declaration: Declaration, company: ServedCompany, pools: ThreadPools) -> Route:
+def _login_route(declaration: Declaration, company: Served, pools: ThreadPools) -> Route:
     """Return the route for logins; ``LoginLimits`` decides which of them wait, by their peer and device."""
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(declaration.message)
     limits = LoginLimits(company, pools)
@@ -85,11 +91,11 @@ def _login_route(declaration: Declaration, company: ServedCompany, pools: Thread
 
         return await limits.perform(message, peer, perform)
 
-    return Route(path_of(declaration), log_in, methods=("POST",))
+    return Route(declaration.path, log_in, methods=("POST",))
 
 
 def _message_route(
-    declaration: Declaration, company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event
+    declaration: Declaration, company: Served, pools: ThreadPools, shutdown_requested: asyncio.Event
 ) -> Route:
     if declaration.message is LogIn:
         return _login_route(declaration, company, pools)
@@ -113,7 +119,7 @@ def _message_route(
 
         return await _until_covered(try_once, shutdown_requested)
 
-    return Route(path_of(declaration), perform, methods=("POST",))
+    return Route(declaration.path, perform, methods=("POST",))
 
 
 async def _until_covered(

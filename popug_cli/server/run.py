@@ -31,6 +31,7 @@ from popug_cli.server.connection_limits import KEEP_ALIVE_TIMEOUT_SECONDS, Limit
 from popug_cli.server.peers import ConnectionBudget
 from popug_cli.server.request_limits import AsgiApp, RequestGuard, ServerIdentity
 from popug_cli.server.request_meter import RequestMeter, open_metrics
+from popug_cli.server.served import Served
 from popug_cli.server.sockets import Listener
 from popug_cli.server.thread_pools import THREADS, ThreadPools
 
@@ -40,11 +41,14 @@ THREAD_SWITCH_SECONDS = 0.0005
 MAX_CONNECTIONS = 1000
 MIN_CONNECTIONS = 8
 RESERVED_FILES = 64
+GATEWAY_THREADS = 64
 MAX_REMEMBERED_WARNINGS = 100
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 OpenForServer = Callable[[Progress], LocalBackend]
 BackgroundWork = Callable[[OpenForServer], AbstractContextManager[None]]
+Join = Callable[[ServedCompany], AbstractContextManager[object]]
+"""Connects the company, if it is a service of a cluster, with the other services while it is served."""
 ShowAddresses = Callable[[list[str]], None]
 
 
@@ -98,14 +102,14 @@ def serve(
     show_addresses: ShowAddresses,
     version: str,
     background: BackgroundWork = no_background,
+    join: Join = nullcontext,
 ) -> None:
-    """Serve a home until SIGINT or SIGTERM, and run `background` during that time.
+    """Serve a home until SIGINT or SIGTERM, and run `background` during that time, after entering `join`.
 
     `show_addresses` is called with the URLs as soon as the server accepts requests; problems are logged.
     Raise a ``PopugError`` if the home or a socket is not available, or if the database files are replaced.
     """
-    gc.enable()
-    sys.setswitchinterval(THREAD_SWITCH_SECONDS)
+    _prepare_process()
     with ExitStack() as stack:
         company = ServedCompany(home, threads=THREADS, warn=LOG.warning)
         stack.callback(company.close)
@@ -114,12 +118,35 @@ def serve(
         company.follow(LOG.warning)
         for listener in (listeners := listen(home, options)):
             stack.callback(listener.remove)
+        stack.enter_context(join(company))
         stack.enter_context(background(lambda progress: company.open_backend(LOG.warning, progress=progress)))
-        asyncio.run(_serve_until_shutdown(company, listeners, options, show_addresses, version, stack))
+        asyncio.run(_serve_until_shutdown(company, ThreadPools(), listeners, options, show_addresses, version, stack))
 
 
-def listen(home: Home, options: ListenOptions) -> list[Listener]:
-    """Open all sockets. If one fails, remove the socket files that were created and raise its error."""
+def serve_gateway(gateway: Served, options: ListenOptions, show_addresses: ShowAddresses, version: str) -> None:
+    """Serve a gateway, which has no home, as ``serve`` does; close it at the end.
+
+    Its threads only wait for services, so it has many.
+    """
+    _prepare_process()
+    with ExitStack() as stack:
+        stack.callback(gateway.close)
+        for listener in (listeners := listen(None, options)):
+            stack.callback(listener.remove)
+        pools = ThreadPools(writers=GATEWAY_THREADS, readers=GATEWAY_THREADS)
+        asyncio.run(_serve_until_shutdown(gateway, pools, listeners, options, show_addresses, version, stack))
+
+
+def _prepare_process() -> None:
+    gc.enable()
+    sys.setswitchinterval(THREAD_SWITCH_SECONDS)
+
+
+def listen(home: Home | None, options: ListenOptions) -> list[Listener]:
+    """Open all sockets, that of the home first if there is one.
+
+    If one fails, remove the socket files that were created and raise its error.
+    """
     with ExitStack() as stack:
         listeners: list[Listener] = []
         for listener in _open_listeners(home, options):
@@ -129,8 +156,9 @@ def listen(home: Home, options: ListenOptions) -> list[Listener]:
         return listeners
 
 
-def _open_listeners(home: Home, options: ListenOptions) -> Iterator[Listener]:
-    yield sockets.listen_in_home(home)
+def _open_listeners(home: Home | None, options: ListenOptions) -> Iterator[Listener]:
+    if home is not None:
+        yield sockets.listen_in_home(home)
     passed = systemd.passed_sockets()
     yield from passed
     if options.socket is not None and not passed:
@@ -141,7 +169,8 @@ def _open_listeners(home: Home, options: ListenOptions) -> Iterator[Listener]:
 
 
 async def _serve_until_shutdown(
-    company: ServedCompany,
+    company: Served,
+    pools: ThreadPools,
     listeners: list[Listener],
     options: ListenOptions,
     show_addresses: ShowAddresses,
@@ -149,7 +178,7 @@ async def _serve_until_shutdown(
     stack: ExitStack,
 ) -> None:
     loop = asyncio.get_running_loop()
-    shutdown, pools = Shutdown(loop), ThreadPools()
+    shutdown = Shutdown(loop)
     for number in SIGNALS:
         loop.add_signal_handler(number, shutdown.requested.set)
     server_identity = ServerIdentity(version, company.home_id, company.time_zone, options.hosts)
@@ -160,7 +189,9 @@ async def _serve_until_shutdown(
         app = RequestMeter(app, metrics, application.paths)
     if ACCESS_LOG.isEnabledFor(logging.INFO):
         app = AccessLog(app, application.paths)
-    servers = _build_servers(app, server_identity, listeners, options)
+    home_socket = listeners[0].socket.getsockname() if isinstance(company, ServedCompany) else ""
+    budget = ConnectionBudget(connection_limit(len(listeners)), home_socket)
+    servers = _build_servers(app, server_identity, listeners, options, budget)
     with background_catch_up(company, shutdown):
         tasks = [
             asyncio.create_task(server.serve([listener.socket for listener in group])) for server, group in servers
@@ -182,7 +213,7 @@ async def _serve_until_shutdown(
 
 
 def _build_guard(
-    application: AsgiApp, company: ServedCompany, pools: ThreadPools, server_identity: ServerIdentity
+    application: AsgiApp, company: Served, pools: ThreadPools, server_identity: ServerIdentity
 ) -> RequestGuard:
     async def verify_signature(token: str | None) -> None:
         if not company.has_verified(token):
@@ -196,13 +227,13 @@ def _build_guard(
         server_identity,
         verify_signature,
         verify_token,
-        token_paths=routes.token_paths(),
+        token_paths=routes.token_paths(company.runtime.service if isinstance(company, ServedCompany) else ""),
         large_body_paths=routes.large_body_paths(),
     )
 
 
 @contextmanager
-def background_catch_up(company: ServedCompany, shutdown: Shutdown) -> Iterator[None]:
+def background_catch_up(company: Served, shutdown: Shutdown) -> Iterator[None]:
     """Run the consumers every second in a thread; request a shutdown if a database file was replaced or truncated."""
     stop = threading.Event()
     warn = WarnOnce(MAX_REMEMBERED_WARNINGS)
@@ -252,12 +283,15 @@ def _exit_now(stack: ExitStack, error: PopugError | None) -> None:
 
 
 def _build_servers(
-    app: AsgiApp, server_identity: ServerIdentity, listeners: list[Listener], options: ListenOptions
+    app: AsgiApp,
+    server_identity: ServerIdentity,
+    listeners: list[Listener],
+    options: ListenOptions,
+    budget: ConnectionBudget,
 ) -> list[tuple[Server, list[Listener]]]:
     """Create one server for the plain sockets, and one for the TLS sockets if there are any."""
     plain = [listener for listener in listeners if not listener.url.startswith("https:")]
     secure = [listener for listener in listeners if listener.url.startswith("https:")]
-    budget = ConnectionBudget(connection_limit(len(listeners)), listeners[0].socket.getsockname())
     servers = [
         (
             Server(_uvicorn_config(app, server_identity, partial(LimitedConnection, budget=budget))),

@@ -18,7 +18,7 @@ from popug_cli.platform.temporary import temporary_file
 from popug_cli.storage import write_lock
 from popug_cli.storage.errors import corrupt, translate_errors
 
-NEWEST = "0018"
+NEWEST = "0019"
 SCRIPTS = Path(__file__).with_name("migrations")
 
 

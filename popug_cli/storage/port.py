@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import chain
 from typing import Any, ClassVar, Protocol
 
+from popug_cli.storage.leader_lock import LeaderLock, SoleProcess
+
 Values = Sequence[Any] | Mapping[str, Any]
 Row = tuple[Any, ...]
 
@@ -87,9 +89,16 @@ class Connection(ABC):
     def database_id(self) -> str:
         """Return the identity of the database, which a copy of it does not have."""
 
+    def timeline(self) -> int:
+        """Return the timeline of the database's server, which a recovery and a promotion change; 0 without a server."""
+        return 0
+
     @abstractmethod
     def refuse_newer(self) -> None:
-        """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
+        """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it.
+
+        Raise ``moved`` if a file's company has become a cluster since then.
+        """
 
     @abstractmethod
     def execute_in_own_transaction(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -228,6 +237,10 @@ class Database(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close all connections that are not in use."""
+
+    def leader_lock(self) -> LeaderLock:
+        """Return the lock that one process of a service at a time can hold."""
+        return SoleProcess()
 
     @contextmanager
     def transaction(self, *, writes: bool) -> Iterator[Connection]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from popug_cli.kernel.disk_errors import in_doubt
 from popug_cli.platform import file_id
-from popug_cli.storage import write_lock
+from popug_cli.storage import cluster_state, write_lock
+from popug_cli.storage.cluster_state import ClusterState
 from popug_cli.storage.errors import (
     PARTIAL_WORK_KEPT,
     environment_error,
@@ -26,7 +27,10 @@ LOCK_POLL_MILLISECONDS = 100
 MIN_POOL_CONNECTIONS = 5
 SHARED_CACHE_KIB = 32_768
 FSYNC_ERRORS = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
-SCHEMA_VERSION = "SELECT version_num FROM alembic_version"
+SELECT_VERSION_AND_CLUSTER = (
+    "SELECT version_num, cluster_id, gateway FROM alembic_version"
+    " LEFT JOIN storage_cluster_state ON storage_cluster_state.state = 'moved'"
+)
 BUSY_TIMEOUT_PRAGMA = f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}"
 PRAGMAS = (
     "PRAGMA page_size=8192",  # of a new file; half as much of a page stays empty below rows of 700 bytes
@@ -168,10 +172,16 @@ class SqliteConnection(Connection):
         return f"sqlite:{identity[1]}" if identity else ""
 
     def refuse_newer(self) -> None:
-        """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
-        version = self.scalar(SCHEMA_VERSION)
+        """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it.
+
+        Raise ``moved`` if its company has become a cluster since then.
+        """
+        version, cluster_id, gateway = self.select_one(SELECT_VERSION_AND_CLUSTER) or (None, None, "")
         if version is not None and version > NEWEST:
             raise migrated_since(self._database.path, version)
+        if cluster_id is not None:
+            place = self._database.path.parent
+            raise cluster_state.moved(ClusterState(cluster_id, cluster_state.MOVED, gateway), place)
 
     def execute_in_own_transaction(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run one statement with ``?`` placeholders for many rows in a write transaction of its own.

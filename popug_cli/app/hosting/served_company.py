@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Lock
 from typing import Any
 
 from popug_cli import bootstrap
+from popug_cli.app.asked_by_services import perform_for_service
+from popug_cli.app.asking import AskService, no_other_service
 from popug_cli.app.hosting.idempotency import IdempotencyGuard, perform_idempotently
 from popug_cli.app.hosting.thread_coordination import QueryCoordinator, ThreadCoordinator
 from popug_cli.app.local_backend import LocalBackend
@@ -18,7 +21,7 @@ from popug_cli.identity.rules import lower_username
 from popug_cli.identity.token_cache import VerifiedTokenCache
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.positions import KnownPositions, Positions
+from popug_cli.kernel.positions import Positions
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Message, Query
@@ -28,6 +31,8 @@ from popug_cli.platform.file_id import file_fingerprint
 from popug_cli.storage.wal_check import watch_files
 
 NO_POSITIONS: Positions = {}
+OpenAsking = Callable[[str | None, LocalBackend], AskService]
+"""Returns the function that asks the other services, for a backend that performs a message of a token's owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +51,14 @@ class PerformResult:
 class ServedCompany:
     """The company of a home, held open. Raise the errors of ``bootstrap.open_runtime``, which also uses ``warn``.
 
-    ``is_leader`` returns whether this process does the work that one process does for all. In a service of a cluster,
-    the election of its leader sets it.
+    In a service of a cluster, ``open_asking`` is set by what connects it with the other services, and ``is_leader`` by
+    the election of a leader: it returns whether this process does the work that one process does for all.
     """
 
     def __init__(self, home: Home, *, threads: int, warn: Callable[[str], None] = lambda sentence: None) -> None:
         self.home = home
         self.is_leader: Callable[[], bool] = lambda: not self.runtime.service
+        self.open_asking: OpenAsking = lambda token, backend: no_other_service
         self._coordinator = ThreadCoordinator()
         self._idempotency = IdempotencyGuard()
         self._verified_tokens = VerifiedTokenCache()
@@ -95,21 +101,39 @@ class ServedCompany:
         takes effect once, however often it is sent within 24 hours. With ``waited_seconds``, the time since the message
         was first sent, raise ``StillBehindError`` instead of a wait for other services.
         """
+        return self._answered(message, token, seen, waited_seconds, partial(self._perform, key=key))
+
+    def perform_part(
+        self, message: Message[Any], token: str | None, *, seen: Positions, waited_seconds: float
+    ) -> PerformResult:
+        """Perform a part for another service of the cluster, on behalf of the token's owner; else as ``perform``."""
+        return self._answered(message, token, seen, waited_seconds, self._perform_part)
+
+    def _answered(
+        self,
+        message: Message[Any],
+        token: str | None,
+        seen: Positions,
+        waited_seconds: float | None,
+        perform: Callable[[LocalBackend, Message[Any], str | None], tuple[Any, bool]],
+    ) -> PerformResult:
         warnings: list[str] = []
-        is_command = not isinstance(message, Query)
-        backend = self.open_backend(warnings.append, is_command=is_command)
-        backend.reads.positions = KnownPositions(seen)
+        backend = self.open_backend(warnings.append, is_command=not isinstance(message, Query), token=token)
+        backend.reads.positions.keep(seen)  # the object that the clients of other services have
         if waited_seconds is not None:
             backend.reads.hands_off, backend.reads.waited_seconds = True, waited_seconds
         try:
-            answer, is_replayed = self._perform(backend, message, token, key)
+            answer, is_replayed = perform(backend, message, token)
         except PopugError as error:
             error.positions = backend.reads.shown
             raise
         return PerformResult(answer, warnings, is_replayed, backend.reads.shown)
 
+    def _perform_part(self, backend: LocalBackend, message: Message[Any], token: str | None) -> tuple[Any, bool]:
+        return perform_for_service(backend, backend.authenticate(message, token), message), False
+
     def _perform(
-        self, backend: LocalBackend, message: Message[Any], token: str | None, key: str | None
+        self, backend: LocalBackend, message: Message[Any], token: str | None, *, key: str | None
     ) -> tuple[Any, bool]:
         """Return the answer, and whether the key received it before."""
         if isinstance(message, Query):
@@ -146,24 +170,32 @@ class ServedCompany:
         self.open_backend(lambda sentence: None, is_command=False).authorize(WhoAmI(), token)
 
     def open_backend(
-        self, warn: Callable[[str], None], *, is_command: bool = True, progress: Progress = no_progress
+        self,
+        warn: Callable[[str], None],
+        *,
+        is_command: bool = True,
+        progress: Progress = no_progress,
+        token: str | None = None,
     ) -> LocalBackend:
         """Return a backend for one thread; raise ``server_unavailable`` if the database files were replaced.
 
-        Unless `is_command`, it leaves the consumers to other threads while these perform commands.
+        Unless `is_command`, it leaves the consumers to other threads while these perform commands. ``token`` is that of
+        the sender, on whose behalf other services are asked.
         """
         self.check()
         runtime = self._fresh_runtime()
         if progress is not no_progress:
             runtime = replace(runtime, progress=progress)
         coordinator = self._coordinator if is_command else QueryCoordinator(self._coordinator, self._last_position)
-        return LocalBackend(
+        backend = LocalBackend(
             self.home,
             warn=warn,
             runtime=runtime,
             coordinator=coordinator,
             authenticate=self._verified_tokens.authenticate,
         )
+        backend.ask_service = self.open_asking(token, backend)
+        return backend
 
     def follow(self, warn: Callable[[str], None]) -> bool:
         """Store buffered answers and run the consumers, for events of earlier processes and due retries.
@@ -176,11 +208,15 @@ class ServedCompany:
         self._coordinator.caught_up_to = -1
         return self.open_backend(warn, is_command=False).catch_up().complete
 
-    def probe(self) -> None:
-        """Check by a read that the company can be used; raise the error otherwise, such as ``newer_database``."""
+    def probe(self) -> dict[str, Any]:
+        """Check by a read that the company can be used; raise the error otherwise, such as ``newer_database``.
+
+        Return what ``/readyz`` says in addition: the name of a service. Its streams and its relay do not matter here.
+        """
         self.check()
         with self._fresh_runtime().reading(ANONYMOUS) as context:
             context.connection.refuse_newer()
+        return {"service": self._runtime.service} if self._runtime.service else {}
 
     def check(self) -> None:
         """Raise ``server_unavailable`` if the database files were replaced or truncated since they were opened."""

@@ -13,6 +13,7 @@ from popug_cli.platform.files import OWNER_ONLY_DIRECTORY
 
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
+    from popug_cli.bus.context import Runtime
 
 KEYS_CHECK = "keys"
 
@@ -30,7 +31,7 @@ def check_health(backend: "LocalBackend", message: CheckHealth, principal: Princ
         on_server = server_checks(context, copy, runtime.database.address) if runtime.database.is_shared else []
     replaced = {check.name for check in on_server}
     checks = [*(check for check in health.checks if check.name not in replaced), *on_server]
-    keys = _check_keys(backend.home, runtime.service)
+    keys = _check_keys(backend.home, runtime)
     if not keys.ok and _has_no_users(backend, principal):
         keys = Check(
             KEYS_CHECK, True, "there are no users yet; `popug init` creates the first key with the first admin"
@@ -49,16 +50,19 @@ def verify_ledger(backend: "LocalBackend", message: VerifyLedger, principal: Pri
         return prove(copy, message.head)
 
 
-def _check_keys(home: Home, service: str) -> Check:
+def _check_keys(home: Home, runtime: "Runtime") -> Check:
     """Check that the keys can sign and verify tokens, and that only the owner can read them.
 
-    A copy of a database has no keys, nor has a service of a cluster other than identity.
+    A copy of a database has no keys, nor has a service of a cluster other than identity. Nor has a home from which the
+    operator looks at a database of other homes.
     """
-    from popug_cli.identity.keys import public_keys
+    from popug_cli.identity.keys import active_key_id, public_keys
     from popug_cli.identity.published_keys import SIGNING_SERVICES
 
-    if service not in SIGNING_SERVICES:
-        return Check(KEYS_CHECK, True, f"{service} signs no token")
+    if runtime.service not in SIGNING_SERVICES:
+        return Check(KEYS_CHECK, True, f"{runtime.service} signs no token")
+    if runtime.database.is_shared and not active_key_id(home):
+        return Check(KEYS_CHECK, True, "this home signs no token; each process of identity makes a key for its home")
     if not home.keys.exists() and not home.backups.exists():
         return Check(KEYS_CHECK, True, "this is a copy, which has no keys")
     try:

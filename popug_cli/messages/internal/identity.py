@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 
 from popug_cli.messages.base import ACCOUNTING, EVERYONE, Count, Query, Role, declare
+from popug_cli.messages.identity import Scope
 
 
 class RoleChange(msgspec.Struct, frozen=True):
@@ -35,7 +36,7 @@ class LogHead(msgspec.Struct, frozen=True):
     position: int
 
 
-@declare("close-day", roles=ACCOUNTING)
+@declare("close-day", roles=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}))
 class GetLogHead(Query[LogHead], frozen=True):
     """Return the head of the log: identity has acknowledged nothing that stands after it.
 

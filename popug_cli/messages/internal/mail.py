@@ -21,19 +21,25 @@ class SummaryCount(msgspec.Struct, frozen=True):
     summaries: int
 
 
-@declare("mail list", roles=ACCOUNTING, handler="mail.outbox")
+@declare("mail list", roles=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}), handler="mail.outbox")
 class CountMails(Query[MailCounts], frozen=True):
     """Return how many mails are to be sent, and how many have failed."""
 
 
-@declare("close-day", roles=ACCOUNTING, handler="mail.summaries")
+@declare("close-day", roles=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}), handler="mail.summaries")
 class CountSummaries(Query[SummaryCount], frozen=True, kw_only=True):
     """Return how many summaries the close of some days would queue."""
 
     days: Count
 
 
-@declare("close-day", roles=ACCOUNTING, handler="mail.summaries", is_workflow=True)
+@declare(
+    "close-day",
+    roles=ACCOUNTING,
+    scopes=frozenset({Scope.CLOSE_DAY}),
+    handler="mail.summaries",
+    is_workflow=True,
+)
 class QueueSummaries(Command[Nothing], frozen=True):
     """Queue the summary of every closed day that has none yet, including days that a crash left out."""
 

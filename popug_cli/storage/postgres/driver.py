@@ -17,6 +17,7 @@ from popug_cli.storage.migrate import NEWEST
 from popug_cli.storage.port import Connection, Database, Row, Values, bulk_statement
 from popug_cli.storage.postgres import commit, errors, schema
 from popug_cli.storage.postgres.dialect import copy_lines, copy_statement, translate
+from popug_cli.storage.postgres.leader_lock import PostgresLeaderLock
 from popug_cli.storage.postgres.session import BEGIN_AND_LOCK, BEGIN_READ_ONLY, Driver, ask, open_session
 from popug_cli.storage.postgres.url import PRIMARY, address_of, connection_parameters
 
@@ -82,6 +83,10 @@ class PostgresDatabase(Database):
         uninterrupted = copy(self)  # with the same pool
         uninterrupted.while_waiting = lambda: None
         return uninterrupted
+
+    def leader_lock(self) -> PostgresLeaderLock:
+        """Return the lock that one process of the service at a time can hold; it is not connected yet."""
+        return PostgresLeaderLock(self._parameters, self.address)
 
     def close(self) -> None:
         """Close all connections that are not in use."""
@@ -245,6 +250,10 @@ class PostgresConnection(Connection):
         """Return the system identifier of the server, which its standbys share, and the OID of the database."""
         system, oid = self.run(SELECT_DATABASE_ID, ()).fetchone() or ("", "")
         return f"postgres:{system}:{oid}"
+
+    def timeline(self) -> int:
+        """Return the timeline of the server's write-ahead log, which a recovery and a promotion change."""
+        return int(self.scalar("SELECT timeline_id FROM pg_control_checkpoint()"))
 
     def refuse_newer(self) -> None:
         """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""

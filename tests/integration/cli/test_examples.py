@@ -29,11 +29,11 @@ from tests.support.company import PASSWORD, InProcess, SetClock
 from tests.support.identity_company import CHEAP
 
 CHANGES = {each.command_line for each in declarations() if each.is_command} - {"mail send"}
-EXAMPLES = [  # those of ``database`` need a PostgreSQL server: tests/integration/postgres has them
+EXAMPLES = [  # those of ``database`` and ``cluster`` need servers: tests/integration/postgres and cluster have them
     (words, line)
     for words, each in surface().commands.items()
     for line, _ in each.examples
-    if not words.startswith("database ")
+    if not words.startswith(("database ", "cluster "))
 ]
 LASTING = {"popug scheduler", "popug events follow", "popug serve", "popug dashboard"}
 IDS = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.client import http, remote_backend
+from popug_cli.client import http, remote_backend, requests
 from tests.support.fake_server import FakeServer, Reply, Serve
 
 
@@ -30,4 +30,4 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "READ_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(remote_backend, "PROBE_AFTER_SECONDS", 0.1)
     monkeypatch.setattr(remote_backend, "HEALTH_TIMEOUT_SECONDS", 1.5)
-    monkeypatch.setattr(remote_backend, "ANSWER_TIMEOUT_SECONDS", 10.0)
+    monkeypatch.setattr(requests, "ANSWER_TIMEOUT_SECONDS", 10.0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from popug_cli.client import http, remote_backend
+from popug_cli.client import http, remote_backend, requests
 from tests.support.fake_server import (
     ADA,
     COMMAND,
@@ -37,7 +37,7 @@ def late(connection: socket.socket) -> None:
     ("message", "code"), [(COMMAND, "in_doubt"), (SECRET, "in_doubt"), (QUERY, "server_unavailable")]
 )
 def test_silent_server_times_out(serve: Serve, message: Any, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_backend, "ANSWER_TIMEOUT_SECONDS", 600.0)
+    monkeypatch.setattr(requests, "ANSWER_TIMEOUT_SECONDS", 600.0)
     server = serve(silent)
     began = monotonic()
     assert refusal(lambda: reach(server).perform(message, "t")).code == code
@@ -49,7 +49,7 @@ def test_silent_server_times_out(serve: Serve, message: Any, code: str, monkeypa
 def test_busy_server_is_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "READ_TIMEOUT_SECONDS", 30.0)
     monkeypatch.setattr(remote_backend, "HEALTH_TIMEOUT_SECONDS", 60.0)
-    monkeypatch.setattr(remote_backend, "ANSWER_TIMEOUT_SECONDS", 600.0)
+    monkeypatch.setattr(requests, "ANSWER_TIMEOUT_SECONDS", 600.0)
     server = serve(late, health=answer({"status": "ok"}))
     reported: list[tuple[str, int, int]] = []
     backend = reach(server, progress=lambda *how_far: reported.append(how_far))
@@ -65,7 +65,7 @@ def test_busy_server_is_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.usefixtures("impatient")
 def test_wait_for_a_busy_server_is_bounded(serve: Serve) -> None:
     server = serve(silent, health=answer({"status": "ok"}))
-    request = remote_backend.HttpRequest("GET", "/readyz", {}, timeout_seconds=0.3)
+    request = requests.HttpRequest("GET", "/readyz", {}, timeout_seconds=0.3)
     assert refusal(lambda: reach(server)._answer(request)).code == "server_unavailable"
 
 

@@ -75,7 +75,8 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
     homes = create_service_homes(company.backend, tmp_path / "services")
     company.backend.close()
     servers = Servers(company, homes)
-    for threads in servers.threads.values():
+    for name, threads in servers.threads.items():
+        servers.served[name].runtime.newest.on_growth = threads.wake
         threads.start()
     try:
         yield servers

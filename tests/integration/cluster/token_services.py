@@ -39,6 +39,9 @@ class StampingTopic:
     def read(self, offset: int, limit: int, wait_seconds: float = 0.0) -> list[tuple[int, TopicRecord]]:
         return list(enumerate(self.records))[offset : offset + limit]
 
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
 
 class TokenServices:
     """Identity, in which people change, and tasks, which verifies their tokens; each has a clock of its own.

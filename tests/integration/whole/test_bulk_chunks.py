@@ -15,7 +15,7 @@ from popug_cli.app import LocalBackend
 from popug_cli.bus import publisher
 from popug_cli.cli.input import import_lines as files
 from popug_cli.cli.input.import_lines import ImportLines, open_import
-from popug_cli.client import remote_backend
+from popug_cli.client import remote_backend, requests
 from popug_cli.client.address import parse
 from popug_cli.identity import commands as identity
 from popug_cli.kernel.errors import InvalidInput, Unavailable
@@ -204,7 +204,7 @@ def test_import_over_the_server_limit_is_not_sent(
     backend = remote_backend.RemoteBackend(parse("unix:///nowhere.sock"))
     with pytest.raises(Unavailable, match="No server can be reached"):
         backend.perform(ImportTasks(lines=written), "t")
-    monkeypatch.setattr(remote_backend, "MAX_MESSAGE_BYTES", 50)
+    monkeypatch.setattr(requests, "MAX_MESSAGE_BYTES", 50)
     with pytest.raises(InvalidInput, match="larger than 50 bytes") as caught:
         backend.perform(ImportTasks(lines=written), "t")
     assert caught.value.hint == "Import it in several files, or on the machine of the server."

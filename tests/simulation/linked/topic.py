@@ -26,6 +26,9 @@ class MemoryTopic:
                 found.append((place, record))
         return found
 
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
     def lose(self, offset: int) -> None:
         """Lose the record at an offset."""
         self.records[offset] = None

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from popug_cli import __version__
+from popug_cli.cli.commands.operations.serve_gateway import require_only_gateway, serve_gateway
 from popug_cli.cli.context import CommandContext, command, group_command
 from popug_cli.cli.install import database_variable, server_unit
 from popug_cli.cli.output.blocks import Hint
@@ -23,7 +24,7 @@ from popug_cli.messages.scheduler import RunDue
 from popug_cli.platform.files import exposure_of
 
 if TYPE_CHECKING:
-    from popug_cli.server.run import BackgroundWork, OpenForServer
+    from popug_cli.server.run import BackgroundWork, Join, ListenOptions, OpenForServer
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MAX_PORT = 65_535
@@ -34,6 +35,14 @@ SocketOption = Annotated[
 ]
 GroupOption = Annotated[
     str | None, typer.Option("--group", metavar="NAME", help="The system group that may use that socket.")
+]
+
+HomesOption = Annotated[
+    Path | None,
+    typer.Option("--homes", metavar="DIR", help="The directory with the home of each service.", file_okay=False),
+]
+BrokersOption = Annotated[
+    str | None, typer.Option("--brokers", metavar="HOST:PORT,…", help="The Kafka brokers of the cluster.")
 ]
 
 group = typer.Typer()
@@ -67,32 +76,30 @@ def serve(
     database: Annotated[
         str | None, typer.Option("--database", metavar="URL", help="The company's PostgreSQL database.")
     ] = None,
+    module: Annotated[
+        str | None, typer.Option("--module", metavar="NAME", help="Serve one service of a cluster.")
+    ] = None,
+    homes: HomesOption = None,
+    brokers: BrokersOption = None,
+    gateway: Annotated[bool, typer.Option("--gateway", help="Serve a cluster, by asking its services.")] = False,
 ) -> None:
     """Serve this company to many users and programs, in the foreground until SIGINT or SIGTERM."""
     if database is not None:
         _use_database(context, database)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _exit_now)
-    try:
-        from popug_cli.server import run
-    except ImportError as error:
-        raise Unavailable(
-            "server_unavailable",
-            f"popug serve needs a package that is not installed ({error.name}).",
-            hint="Install popug with its extra: pip install 'popug[server]'.",
-        ) from error
-    address = _parse_address(listen) if listen is not None else None
-    tls = _check_tls_files(tls_cert, tls_key, address)
-    if tls:
-        _check_private(tls[1])
-    path, group = _socket_outside_home(context, socket, group)
-    host, port = address or (None, 0)
-    hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
-    certificate, key = tls or (None, None)
-    options = run.ListenOptions(path, group, host, port, certificate, key, hosts)
+    _prepare_process()
+    options = _listen_options(
+        context, socket, group, listen, (tls_cert, tls_key), behind_proxy=behind_proxy, is_gateway=gateway
+    )
+    if gateway:
+        require_only_gateway(module=module, brokers=brokers, scheduler=scheduler)
+        serve_gateway(context, options, homes)
+        return
+    from popug_cli.server import run
+
+    join = _join_cluster(context, module, homes, brokers, scheduler=scheduler)
     background = _background_work(context, scheduler=scheduler)
     with log_to_stderr(context):
-        run.serve(context.home, options, partial(_show_addresses, context), __version__, background)
+        run.serve(context.home, options, partial(_show_addresses, context), __version__, background, join)
 
 
 @command(group, "install")
@@ -113,6 +120,30 @@ def install(
     )
 
 
+def _listen_options(
+    context: CommandContext,
+    socket: Path | None,
+    group: str | None,
+    listen: str | None,
+    tls_files: tuple[Path | None, Path | None],
+    *,
+    behind_proxy: bool,
+    is_gateway: bool,
+) -> "ListenOptions":
+    """Return the addresses to listen on; raise ``usage`` or ``insecure_file`` for options that cannot be used."""
+    from popug_cli.server.run import ListenOptions
+
+    address = _parse_address(listen) if listen is not None else None
+    tls = _check_tls_files(*tls_files, address)
+    if tls:
+        _check_private(tls[1])
+    path, group = (socket, group) if is_gateway else _socket_outside_home(context, socket, group)
+    host, port = address or (None, 0)
+    hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
+    certificate, key = tls or (None, None)
+    return ListenOptions(path, group, host, port, certificate, key, hosts)
+
+
 def _use_database(context: CommandContext, url: str) -> None:
     """Let this process use the database at ``url``, whatever the settings say; raise ``usage`` for an empty one."""
     if not url.strip():
@@ -126,6 +157,24 @@ def _use_database(context: CommandContext, url: str) -> None:
     os.environ[SETTINGS[DATABASE_URL].variable] = url
 
 
+def _join_cluster(
+    context: CommandContext, module: str | None, homes: Path | None, brokers: str | None, *, scheduler: bool
+) -> "Join":
+    """Return what connects the service of a cluster with the others, and make its home that of ``context``."""
+    if module is None:
+        if homes is not None or brokers is not None:
+            raise InvalidInput("usage", "--homes and --brokers belong to --module.", hint="Add --module NAME.")
+        return nullcontext
+    from popug_cli.cli.commands.operations import serve_module
+
+    if scheduler and module != "billing":
+        raise InvalidInput(
+            "usage", "In a cluster, the scheduler runs in billing.", hint="Give --scheduler with --module billing only."
+        )
+    context.home, places = serve_module.find_service(context, module, homes, brokers)
+    return partial(serve_module.join, module=module, places=places)
+
+
 def _show_addresses(context: CommandContext, urls: list[str]) -> None:
     """Print and log the addresses on which the server listens."""
     document = {"event": "listening", "home": str(context.home.root), "urls": urls}
@@ -136,6 +185,20 @@ def _show_addresses(context: CommandContext, urls: list[str]) -> None:
     else:
         context.printer.line(sentence)
     context.printer.out.flush()
+
+
+def _prepare_process() -> None:
+    """Exit on a signal from now on; raise ``server_unavailable`` if a package of the server is not installed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _exit_now)
+    try:
+        from popug_cli.server import run  # noqa: F401
+    except ImportError as error:
+        raise Unavailable(
+            "server_unavailable",
+            f"popug serve needs a package that is not installed ({error.name}).",
+            hint="Install popug with its extra: pip install 'popug[server]'.",
+        ) from error
 
 
 def _exit_now(number: int, frame: object) -> None:

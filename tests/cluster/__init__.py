@@ -1,0 +1,1 @@
+"""Tests with several Kafka brokers, and the program that starts these."""
