@@ -16,7 +16,7 @@ from popug_cli.kernel.disk_errors import unwritable
 from popug_cli.kernel.errors import IntegrityViolation, InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import counted
-from popug_cli.messages.base import MAX_ANSWER_ROWS
+from popug_cli.messages.base import MAX_ANSWER_ROWS, Query
 from popug_cli.messages.bus import (
     BusStatus,
     DeadLetters,
@@ -240,7 +240,8 @@ def schemas(
     ] = False,
 ) -> None:
     """Print the JSON Schema of every event type, or write them to files."""
-    answer: Any = context.backends.perform(DescribeTopics() if asyncapi else ShowSchemas())
+    message: Query[Any] = DescribeTopics() if asyncapi else ShowSchemas()
+    answer = context.backends.perform(message)
     if out is None:
         context.printer.document(answer)
         return
