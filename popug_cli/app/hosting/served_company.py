@@ -21,7 +21,7 @@ from popug_cli.identity.rules import lower_username
 from popug_cli.identity.token_cache import VerifiedTokenCache
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.positions import Positions
+from popug_cli.kernel.positions import Positions, merge
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Message, Query
@@ -125,9 +125,9 @@ class ServedCompany:
         try:
             answer, is_replayed = perform(backend, message, token)
         except PopugError as error:
-            error.positions = backend.reads.shown
+            error.positions = _shown(backend, seen)
             raise
-        return PerformResult(answer, warnings, is_replayed, backend.reads.shown)
+        return PerformResult(answer, warnings, is_replayed, _shown(backend, seen))
 
     def _perform_part(self, backend: LocalBackend, message: Message[Any], token: str | None) -> tuple[Any, bool]:
         return perform_for_service(backend, backend.authenticate(message, token), message), False
@@ -248,3 +248,10 @@ class ServedCompany:
                 self._runtime = replace(self._runtime, settings=load_settings(self.home.config))
                 self._config_fingerprint = fingerprint
         return self._runtime
+
+
+def _shown(backend: LocalBackend, seen: Positions) -> Positions:
+    """Return the positions that an answer shows: this company's own, and those of parts that other services gave."""
+    known = backend.reads.positions.read()
+    of_parts = {source: position for source, position in known.items() if position != seen.get(source)}
+    return merge(of_parts, backend.reads.shown)
