@@ -1,7 +1,6 @@
 """The settings of the connection to the brokers: each mistake is named, and the password appears nowhere."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -95,6 +94,6 @@ def test_file_without_a_password_is_refused(tmp_path: Path, password_file: Path,
         ({"security_protocol": "SASL"}, "kafka.security_protocol"),
     ],
 )
-def test_incomplete_login_names_the_setting(tmp_path: Path, settings: dict[str, Any], key: str) -> None:
+def test_incomplete_login_names_the_setting(tmp_path: Path, settings: dict[str, str], key: str) -> None:
     error = refusal(tmp_path, **settings)
     assert (error.code, error.details["key"]) == ("invalid_setting", key)

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 from popug_cli.client.address import Address
 from popug_cli.cluster.service_clients import Caller, ServiceClients
 from popug_cli.kernel.errors import PopugError, Unavailable
-from popug_cli.kernel.log import LOG
+from popug_cli.kernel.log import LOG, WarnOnce
 from popug_cli.kernel.positions import KnownPositions, Positions, merge
 from popug_cli.messages.base import DECLARATIONS, Message
 
+MAX_REMEMBERED_WARNINGS = 10
 NO_ANSWER_CODES = ("server_unavailable", "server_version", "in_doubt")
 
 
@@ -46,6 +47,7 @@ class Services:
 
     def __init__(self, addresses: Mapping[str, Address]) -> None:
         self.addresses = addresses
+        self._warn = WarnOnce(MAX_REMEMBERED_WARNINGS)
         self._clients = ServiceClients(addresses)
         self._clients_for_parts = ServiceClients(addresses, are_parts=True)
 
@@ -86,7 +88,7 @@ class Services:
         """Return the error of a service that does not answer, with the service's name and not its address."""
         if error.details.get("server") != self.addresses[service].url or error.code not in NO_ANSWER_CODES:
             return error
-        LOG.warning("%s: %s", service, error.message)
+        self._warn(f"{service}: {error.message}")
         details = {"service": service}
         if error.code == "in_doubt":
             sentence = f"The service {service} broke off before its answer came; the request may have taken effect."

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from popug_cli.cluster.kafka.connection import KAFKA_LOG, KafkaConnection
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound, PopugError, Unavailable
 from popug_cli.kernel.settings import CLUSTER_PREFIX
-from popug_cli.messages.topics import PARTITIONS, REPLICATION_FACTOR, TOPIC_SETTINGS
+from popug_cli.messages.topics import CREATED_SETTINGS, FIXED_SETTINGS, MIN_IN_SYNC, PARTITIONS, REPLICATION_FACTOR
 
 UNAVAILABLE = "brokers_unavailable"
 ANSWER_SECONDS = 2.0  # for a diagnosis
@@ -172,7 +172,8 @@ def absence(connection: KafkaConnection) -> str:
 
 def create_command(topic: str, connection: KafkaConnection) -> str:
     """Return the command of Kafka that creates a topic as popug does."""
-    settings = " ".join(f"--config {key}={value}" for key, value in TOPIC_SETTINGS.items())
+    values = {**FIXED_SETTINGS, **CREATED_SETTINGS, "min.insync.replicas": str(MIN_IN_SYNC)}
+    settings = " ".join(f"--config {key}={value}" for key, value in values.items())
     return (
         f"`kafka-topics.sh --bootstrap-server {connection.address} --create --topic {topic} --partitions {PARTITIONS}"
         f" --replication-factor {REPLICATION_FACTOR} {settings}`."

@@ -11,14 +11,17 @@ from popug_cli.cluster.kafka.connection import KafkaConnection
 from popug_cli.cluster.kafka.errors import absence, create_command
 from popug_cli.cluster.kafka.producer import MAX_RECORD_BYTES
 from popug_cli.kernel.errors import Conflict
-from popug_cli.messages.topics import PARTITIONS, REPLICATION_FACTOR, TOPIC_SETTINGS
+from popug_cli.messages.topics import (
+    CREATED_SETTINGS,
+    FIXED_SETTINGS,
+    MIN_IN_SYNC,
+    PARTITIONS,
+    REPLICATION_FACTOR,
+)
 
-MAX_MESSAGE_BYTES = 1_048_588
 ADMIN_SECONDS = 15.0
-LIMITS = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
-# A batch has a header, and grows if lz4 cannot compress it. A retention may be short, for the logs are the record.
-LEAST_MESSAGE_BYTES = MAX_RECORD_BYTES + 10_000
-AT_LEAST, UNCHECKED = "min.insync.replicas", "retention.ms"
+LEAST_MESSAGE_BYTES = MAX_RECORD_BYTES + 10_000  # a batch has a header, and grows if lz4 cannot compress it
+IN_SYNC = "min.insync.replicas"
 
 
 def create_topics(
@@ -30,7 +33,7 @@ def create_topics(
     ``invalid_setting`` for a name that Kafka does not accept.
     """
     names = list(topics)
-    config = {**TOPIC_SETTINGS, **LIMITS, AT_LEAST: str(_min_in_sync(replication_factor))}
+    config = {**FIXED_SETTINGS, **CREATED_SETTINGS, IN_SYNC: str(min(MIN_IN_SYNC, replication_factor))}
     new = [
         NewTopic(name, num_partitions=PARTITIONS, replication_factor=replication_factor, config=config)
         for name in names
@@ -89,10 +92,6 @@ def _settings_of(requests: AdminRequests, names: list[str]) -> dict[str, dict[st
     return values
 
 
-def _min_in_sync(replication_factor: int) -> int:
-    return min(int(TOPIC_SETTINGS[AT_LEAST]), replication_factor)
-
-
 def _layout_differences(partitions: Mapping[int, Any], replication_factor: int) -> Iterator[str]:
     if len(partitions) != PARTITIONS:
         yield f"it has {len(partitions)} partitions instead of {PARTITIONS}"
@@ -102,10 +101,11 @@ def _layout_differences(partitions: Mapping[int, Any], replication_factor: int) 
 
 
 def _setting_differences(values: Mapping[str, str], replication_factor: int) -> Iterator[str]:
-    for key, expected in TOPIC_SETTINGS.items():
-        if key not in {AT_LEAST, UNCHECKED} and values.get(key, "").lower() != expected.lower():
+    for key, expected in FIXED_SETTINGS.items():
+        if values.get(key, "").lower() != expected.lower():
             yield f"{key} is {values.get(key, 'not set')} instead of {expected}"
-    for key, minimum in {AT_LEAST: _min_in_sync(replication_factor), "max.message.bytes": LEAST_MESSAGE_BYTES}.items():
+    minimums = {IN_SYNC: min(MIN_IN_SYNC, replication_factor), "max.message.bytes": LEAST_MESSAGE_BYTES}
+    for key, minimum in minimums.items():
         if int(values.get(key) or 0) < minimum:
             yield f"{key} is {values.get(key, 'not set')}, and must be at least {minimum}"
 
@@ -121,7 +121,7 @@ def _hint(faulty: Mapping[str, list[str]], connection: KafkaConnection) -> str:
             f"Run `kafka-topics.sh {server} --delete --topic {name}`, and create it again:"
             f" {create_command(name, connection)}"
         )
-    settings = {**TOPIC_SETTINGS, **LIMITS}
+    settings = {**FIXED_SETTINGS, **CREATED_SETTINGS, IN_SYNC: str(MIN_IN_SYNC)}
     config = ",".join(f"{key}={value}" for key, value in settings.items() if _is_named(key, faults))
     return f"Run `kafka-configs.sh {server} --alter --entity-type topics --entity-name {name} --add-config {config}`."
 

@@ -17,7 +17,7 @@ from popug_cli.client.http import ServerConnection
 from popug_cli.cluster.service_homes import create_service_homes
 from popug_cli.kernel.home import Home
 from popug_cli.messages.services import SERVICES
-from tests.support.cluster.zygote import Order, Zygote, end, inherited_environment
+from tests.support.cluster.zygote import Order, Zygote, end, inherited_environment, is_alive
 from tests.support.running_server import JSON, Answer, UnixConnection
 
 START_SECONDS = 60
@@ -60,10 +60,11 @@ class ServedCluster:
     def start(self, names: Collection[str] = (*SERVICES, GATEWAY)) -> None:
         """Start processes, by default all, and wait until they answer."""
         for name in names:
-            options = ["--gateway", "--homes", str(self.folder), "--socket", str(self.socket)]
-            home = ["--home", str(self.folder / name)] if name != GATEWAY else options
+            options = ["--module", name, "--brokers", "none"]
+            if name == GATEWAY:
+                options = ["--gateway", "--socket", str(self.socket)]
             order = Order(
-                arguments=["serve", *home, "--json"],
+                arguments=["serve", *options, "--homes", str(self.folder), "--json"],
                 environment=self.environment,
                 log=str(self.log),
                 folder=str(self.folder),
@@ -72,7 +73,7 @@ class ServedCluster:
             )
             self.pids[name] = zygote().start(order)
         for name in names:
-            self._wait_for(self.socket if name == GATEWAY else self.homes[name].socket)
+            self._wait_for(self.pids[name], self.socket if name == GATEWAY else self.homes[name].socket)
 
     def kill(self, name: str) -> None:
         """Kill one process."""
@@ -101,12 +102,13 @@ class ServedCluster:
             lower = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, lower, response.read())
 
-    def _wait_for(self, socket: Path) -> None:
+    def _wait_for(self, pid: int, socket: Path) -> None:
         until = time.monotonic() + START_SECONDS
         while True:
             try:
                 ServerConnection(Address(path=str(socket))).close()
             except OSError:
+                assert is_alive(pid), self.log.read_text()
                 assert time.monotonic() < until, self.log.read_text()
                 time.sleep(0.02)
             else:

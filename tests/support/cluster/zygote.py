@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -129,19 +129,11 @@ def _run(order: Order) -> None:
 
 
 def _link(folder: Path) -> None:
-    """Let the server of a service ask the others over their sockets, and run its links over topics in files."""
-    from popug_cli.app.hosting.served_company import ServedCompany
-    from popug_cli.cluster.leadership import Leadership
-    from popug_cli.cluster.places import Places
-    from popug_cli.cluster.service import joined
-    from popug_cli.server import run
+    """Let the leader of a service link its log with the others over topics in files, without brokers."""
+    from popug_cli.cluster import service
     from tests.support.cluster.file_topic import topics_in
 
-    def join(company: ServedCompany) -> AbstractContextManager[Leadership]:
-        places = Places(homes=folder, database="", brokers="", prefix="popug")
-        return joined(company, company.runtime.service, places, lambda *_: topics_in(folder))
-
-    run.serve = partial(run.serve, join=join)
+    service.joined = partial(service.joined, open_topics=lambda *_: topics_in(folder))
 
 
 def inherited_environment() -> Mapping[str, str]:

@@ -1,40 +1,37 @@
 """Commands for the event log, its consumers and its dead letters."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from msgspec.structs import replace
 
+from popug_cli.cli.commands.operations.event_tables import (
+    dead_letter_blocks,
+    dropped_lines,
+    event_table,
+    status_blocks,
+    trace_table,
+)
 from popug_cli.cli.context import CommandContext, command
-from popug_cli.cli.output.blocks import Block, Column, Hint, Table
-from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.disk_errors import unwritable
 from popug_cli.kernel.errors import IntegrityViolation, InvalidInput
-from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import counted
-from popug_cli.messages.base import MAX_ANSWER_ROWS
+from popug_cli.messages.base import MAX_ANSWER_ROWS, Query
 from popug_cli.messages.bus import (
-    BusStatus,
-    DeadLetters,
     DescribeTopics,
     DropDeadLetter,
-    DroppedLetter,
     EnvelopeDocument,
     EventPage,
     ListDeadLetters,
     ListEvents,
     ReplayEvents,
     RetryDeadLetters,
-    ServiceStatus,
     ShowBusStatus,
     ShowEvent,
     ShowSchemas,
-    Trace,
-    TraceLine,
     TraceTask,
 )
 from popug_cli.platform.files import replace_file
@@ -72,7 +69,7 @@ def list_(
     """List events in the order of the log; on a cluster, those of all services by time."""
     message = ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit, service=service)
     page = _fetch_events(context, message)
-    context.screen.show(page, lambda: [_event_table(context, page)])
+    context.screen.show(page, lambda: [event_table(context, page)])
 
 
 def _fetch_events(context: CommandContext, message: ListEvents) -> EventPage:
@@ -149,14 +146,14 @@ def _begin_with_last(context: CommandContext, message: ListEvents, last: int) ->
 def status(context: CommandContext) -> None:
     """Show how far each consumer has read, its dead letters, and its events that wait for a retry."""
     answer = context.backends.perform(ShowBusStatus())
-    context.screen.show(answer, lambda: _status_blocks(context, answer))
+    context.screen.show(answer, lambda: status_blocks(context, answer))
 
 
 @command(events, "dead")
 def dead(context: CommandContext) -> None:
     """List the events that are parked because a consumer failed, the errors, and the amounts at stake."""
     letters = context.backends.perform(ListDeadLetters())
-    context.screen.show(letters, lambda: _dead_letter_blocks(letters))
+    context.screen.show(letters, lambda: dead_letter_blocks(letters))
 
 
 @command(events, "retry")
@@ -182,7 +179,7 @@ def drop(
     """Discard a dead letter; its effects are skipped permanently."""
     service, number = _parse_dead_id(dead_id)
     dropped = context.backends.perform(DropDeadLetter(dead_id=number, reason=reason, service=service))
-    context.screen.show(dropped, lambda: _dropped_lines(dropped))
+    context.screen.show(dropped, lambda: dropped_lines(dropped))
 
 
 def _parse_dead_id(text: str) -> tuple[str | None, int]:
@@ -225,7 +222,7 @@ def trace(
 ) -> None:
     """Show the whole chain of a task: every event, its cause, and its state at each consumer."""
     answer = context.backends.perform(TraceTask(number=number))
-    context.screen.show(answer, lambda: [_trace_table(context, answer)])
+    context.screen.show(answer, lambda: [trace_table(context, answer)])
 
 
 @command(events, "schemas")
@@ -240,20 +237,15 @@ def schemas(
     ] = False,
 ) -> None:
     """Print the JSON Schema of every event type, or write them to files."""
-    if asyncapi:
-        topics = context.backends.perform(DescribeTopics())
-        if out is None:
-            context.printer.document(topics)
-            return
-        _write_documents(out, {"asyncapi": topics})
-        context.screen.show(topics, lambda: [f"Wrote {out / 'asyncapi.json'}."])
-        return
-    answer = context.backends.perform(ShowSchemas())
+    message: Query[Any] = DescribeTopics() if asyncapi else ShowSchemas()
+    answer = context.backends.perform(message)
     if out is None:
         context.printer.document(answer)
         return
-    _write_documents(out, answer.schemas)
-    context.screen.show(answer, lambda: [f"Wrote {counted(len(answer.schemas), 'schema')} to {out}."])
+    documents = {"asyncapi": answer} if asyncapi else answer.schemas
+    _write_documents(out, documents)
+    written = str(out / "asyncapi.json") if asyncapi else f"{counted(len(documents), 'schema')} to {out}"
+    context.screen.show(answer, lambda: [f"Wrote {written}."])
 
 
 def _write_documents(directory: Path, documents: Mapping[str, Any]) -> None:
@@ -264,138 +256,3 @@ def _write_documents(directory: Path, documents: Mapping[str, Any]) -> None:
             replace_file(directory / f"{name}.json", json.dumps(document, indent=2).encode() + b"\n")
     except OSError as error:
         raise unwritable(directory, error) from error
-
-
-def _event_table(context: CommandContext, page: EventPage) -> Table:
-    columns = [
-        *([Column("service")] if page.cursor is not None else []),
-        Column("seq", align_right=True, accessible_name="sequence"),
-        Column("time", drop_priority=1),
-        Column("event", shrinks=True),
-        Column("actor", shrinks=True, drop_priority=2),
-        Column("subject", drop_priority=3),
-        Column("id"),
-    ]
-    return Table(
-        columns, [_event_row(context, envelope) for envelope in page.events], empty="There are no such events."
-    )
-
-
-def _event_row(context: CommandContext, envelope: dict[str, Any]) -> list[str]:
-    values = [str(envelope.get(name, "")) for name in ("sequence", "time", "type", "actor", "subject", "id")]
-    sequence, at, type_, actor, subject, event_id = values
-    with suppress(ValueError):
-        at = context.screen.local_time(from_rfc3339(at))
-    service = [str(envelope["service"])] if "service" in envelope else []
-    return [*service, sequence, at, type_.removeprefix("popug."), actor, subject, event_id]
-
-
-def _status_blocks(context: CommandContext, answer: BusStatus) -> Iterator[Block]:
-    columns = [Column("consumer"), *(Column(name, align_right=True) for name in ("position", "lag", "dead", "waiting"))]
-    rows = [
-        [consumer.consumer, *map(str, (consumer.position, consumer.lag, consumer.dead, consumer.waiting))]
-        for consumer in answer.consumers
-    ]
-    if answer.services is None:
-        yield f"The log ends at {answer.last_sequence}."
-    else:
-        ends = (f"{name} at {status.last_sequence}" for name, status in answer.services.items())
-        yield f"The logs of the services end here: {', '.join(ends)}."
-    yield Table(columns, rows)
-    for unknown in answer.unknown:
-        events = counted(unknown.count, "event is", "events are")
-        yield f"{events} of a type that this program does not know: {unknown.type}"
-    for status in (answer, *(answer.services or {}).values()):
-        if status.service:
-            yield from _service_blocks(context, status.service)
-    yield from answer.problems
-    if any(consumer.dead for consumer in answer.consumers):
-        yield Hint("Next: popug events dead")
-
-
-def _service_blocks(context: CommandContext, service: ServiceStatus) -> Iterator[Block]:
-    relay = service.relay
-    yield f"This is the service {service.service}; its log is {relay.log_id}."
-    events = counted(relay.waiting, "event waits", "events wait")
-    yield f"The topic has its events up to {relay.position}; {events} to be sent."
-    names = ("last", "watermark", "behind", "offset", "mangled", "other log")
-    rows = [
-        [
-            stream.origin,
-            *map(str, (stream.last, stream.watermark, stream.behind, stream.next_offset)),
-            *map(str, (stream.mangled, stream.other_log)),
-            context.screen.local_time(stream.gap_since) if stream.gap_since else "",
-            f"changed at {stream.history_change.position}" if stream.history_change else "",
-        ]
-        for stream in service.streams
-    ]
-    columns = [Column("origin"), *(Column(name, align_right=True) for name in names)]
-    yield Table([*columns, Column("gap since"), Column("history")], rows)
-
-
-def _dead_letter_blocks(letters: DeadLetters) -> Iterator[Block]:
-    columns = [
-        Column("id", align_right=True),
-        Column("consumer"),
-        Column("event"),
-        Column("state"),
-        Column("tries", align_right=True),
-        Column("behind it", align_right=True),
-        Column("at stake", align_right=True),
-        Column("error", shrinks=True),
-    ]
-    rows = [
-        [
-            letter.id,
-            letter.consumer,
-            str(letter.event.get("type", "")).removeprefix("popug."),
-            letter.state,
-            str(letter.attempts),
-            str(letter.waiting),
-            format_cents(letter.amount_cents),
-            letter.error,
-        ]
-        for letter in letters.dead
-    ]
-    yield Table(columns, rows, empty="No event is parked.")
-    if rows:
-        yield Hint("Next: popug events retry ID, or popug events drop ID --reason WHY")
-
-
-def _dropped_lines(dropped: DroppedLetter) -> Iterator[Block]:
-    yield "Dropped; the reason is in the log."
-    at_stake = f" ({format_cents(dropped.amount_cents)} at stake)" if dropped.amount_cents else ""
-    yield f"{dropped.consumer} skips this {dropped.type} permanently{at_stake}."
-
-
-def _occurred_note(context: CommandContext, step: TraceLine) -> str:
-    """Return a note on when the cause of a posted entry occurred; empty if that is the minute of the event."""
-    if step.occurred_at is None or context.screen.local_time(step.occurred_at) == context.screen.local_time(step.at):
-        return ""
-    return f", occurred {context.screen.local_time(step.occurred_at)}"
-
-
-def _trace_table(context: CommandContext, answer: Trace) -> Table:
-    columns = [
-        Column("seq", align_right=True, accessible_name="sequence"),
-        Column("time", drop_priority=1),
-        Column("event"),
-        Column("actor", shrinks=True, drop_priority=2),
-        Column("cause"),
-        Column("what", shrinks=True),
-        Column("processed by", shrinks=True),
-    ]
-    sequence_numbers = {step.event_id: str(step.sequence) for step in answer.steps}
-    rows = [
-        [
-            str(step.sequence),
-            context.screen.local_time(step.at),
-            step.event,
-            step.actor,
-            sequence_numbers.get(step.causationid or "", "command" if step.causationid is None else "another"),
-            step.detail + _occurred_note(context, step),
-            ", ".join(f"{name} ({state})" for name, state in step.consumers.items()),
-        ]
-        for step in answer.steps
-    ]
-    return Table(columns, rows, title=f"Task #{answer.number}")
