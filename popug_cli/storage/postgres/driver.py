@@ -30,6 +30,11 @@ SELECT_DATABASE_ID = (
     "SELECT (SELECT system_identifier FROM pg_control_system())::text, oid::text FROM pg_database"
     " WHERE datname = current_database()"
 )
+SELECT_RECOVERY_TARGET = (
+    "SELECT count(*) FROM pg_settings WHERE setting <> ''"
+    " AND name IN ('recovery_target', 'recovery_target_lsn', 'recovery_target_name', 'recovery_target_time',"
+    " 'recovery_target_xid')"
+)
 RECONNECT_SECONDS = 20.0
 RECONNECT_PAUSE_SECONDS = 0.1
 MAX_CLOCK_DIFFERENCE_SECONDS = 5.0
@@ -254,6 +259,10 @@ class PostgresConnection(Connection):
     def timeline(self) -> int:
         """Return the timeline of the server's write-ahead log, which a recovery and a promotion change."""
         return int(self.scalar("SELECT timeline_id FROM pg_control_checkpoint()"))
+
+    def has_recovery_target(self) -> bool:
+        """Return whether the server's settings name the point in time at which its recovery ended."""
+        return bool(self.scalar(SELECT_RECOVERY_TARGET))
 
     def refuse_newer(self) -> None:
         """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
