@@ -37,6 +37,7 @@ from popug_cli.messages.company import (
     VerifyLedger,
 )
 from popug_cli.messages.hooks import ListHooks, RetryHook, RunHooks, TryHook
+from popug_cli.messages.internal.bus import TraceEvents
 from popug_cli.messages.scheduler import RunDue, ShowSchedule
 from popug_cli.messages.today import ShowToday
 
@@ -59,6 +60,7 @@ HANDLER_MODULES: dict[type[Message[Any]], str] = {
     RunHooks: "workflows.hooks",
     ShowBusStatus: "views.events",
     ShowSchemas: "views.events",
+    TraceEvents: "views.trace",
     TraceTask: "views.trace",
     CloseDay: "workflows.close_day",
     RunDue: "workflows.scheduled_run",

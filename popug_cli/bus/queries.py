@@ -7,9 +7,11 @@ import msgspec
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import ENVELOPE, decode_text
 from popug_cli.bus.parked_events import BLOCKING_STATES
+from popug_cli.bus.relay import IS_OWN
 from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.messages.base import MAX_ANSWER_ROWS, MAX_OFFSET
 from popug_cli.messages.bus import EnvelopeDocument, EventPage, ListEvents, ShowEvent
+from popug_cli.messages.services import SERVICES
 from popug_cli.storage.id_index import equal_ids
 
 MAX_FILTER_CHARACTERS = 200
@@ -31,8 +33,10 @@ class ParkedEvent(NamedTuple):
 def list_events(message: ListEvents, context: Context) -> EventPage:
     """Return the first events after a position that match every filter, at most ``MAX_ANSWER_ROWS``.
 
-    Raise ``invalid_filter``.
+    Raise ``invalid_filter``, or ``usage`` for a service that does not exist and for the cursor of a cluster.
     """
+    if message.cursor is not None:
+        raise InvalidInput("usage", "A cursor is for a cluster.", hint="Continue after a position, with --after.")
     for typed in filter(None, (message.type, message.subject, message.actor)):
         _check_filter(typed)
     conditions = ["sequence > :after"]
@@ -42,6 +46,8 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
         conditions.append(equal_ids("subject", ":subject"))
     if message.actor is not None:
         conditions.append("actor = :actor")
+    if message.service is not None:
+        conditions.append(_of_service(message.service, context.service))
     matching = f"FROM bus_log WHERE {' AND '.join(conditions)}"
     statement = f"SELECT sequence, {ENVELOPE} {matching} ORDER BY sequence LIMIT :limit"
     parameters = {
@@ -50,6 +56,9 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
         "type_pattern": f"popug.%.{_escape_like(message.type or '')}.v%",
         "subject": message.subject,
         "actor": (message.actor or "").lower(),
+        "service": message.service,
+        "types_of_service": f"popug.{message.service}.%",
+        "consumer_of_bus": f'%"consumer":"{message.service}"%',
         "limit": min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS),
     }
     if message.last is not None:
@@ -58,6 +67,18 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
         parameters["after"] = row[0] - 1 if row else message.after
     rows = context.connection.select(statement, **parameters)
     return EventPage([document(sequence, decode_text(envelope)) for sequence, envelope in rows])
+
+
+def _of_service(service: str, own_service: str) -> str:
+    """Return the condition that a service publishes an event. An event of the bus belongs to that of its consumer."""
+    if service not in SERVICES:
+        hint = f"The services are {', '.join(SERVICES)}."
+        raise InvalidInput("usage", f"There is no service {service!r}.", hint=hint, details={"service": service})
+    if service == own_service:
+        return IS_OWN
+    if own_service:
+        return "sequence IN (SELECT sequence FROM bus_received WHERE origin = :service)"
+    return "(type LIKE :types_of_service OR (type LIKE 'popug.bus.%' AND envelope LIKE :consumer_of_bus))"
 
 
 def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
@@ -73,6 +94,13 @@ def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
         )
     sequence, envelope = row
     return document(sequence, decode_text(envelope))
+
+
+def position_at_publisher(context: Context, sequence: int) -> int:
+    """Return the position of an event in the log of the service that published it."""
+    statement = "SELECT origin_position FROM bus_received WHERE sequence = ?"
+    position: int | None = context.connection.scalar(statement, sequence)
+    return sequence if position is None else position
 
 
 def list_parked_events(context: Context) -> list[ParkedEvent]:

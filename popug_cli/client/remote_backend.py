@@ -41,8 +41,9 @@ JSON_TYPES = {"application/json", problem.MEDIA_TYPE}
 class RemoteBackend:
     """A company behind a server. `warn` receives the warnings of each response.
 
-    ``positions`` are those of all answers; each request has them. With ``are_parts``, another service
-    of the company's cluster asks, and the messages are parts of what it performs.
+    ``positions`` are those of all answers; each request has them. ``is_replayed`` says whether the server has answered
+    the last command before, under the same idempotency key; ``home_id`` and ``time_zone`` are those of the company.
+    With ``are_parts``, another service of the company's cluster asks, and the messages are parts of what it performs.
     """
 
     def __init__(
@@ -62,9 +63,10 @@ class RemoteBackend:
         self._connection = ServerConnection(address, opened) if opened else None
         self._is_waiting = False
         self._is_sent = False
-        self._time_zone = ""
+        self.home_id, self.time_zone = "", ""
         self._date_field, self._date_received_at = "", 0.0
         self.positions = KnownPositions()
+        self.is_replayed = False
 
     def close(self) -> None:
         """Close the connection that is kept for the next request."""
@@ -77,9 +79,9 @@ class RemoteBackend:
         """Return the calendar of the company's time zone, which each response names; raise ``unknown_time_zone``."""
         from popug_cli.kernel.calendar import company_calendar
 
-        if not self._time_zone:
-            self._fetch_server_info()
-        return company_calendar(self._time_zone)
+        if not self.time_zone:
+            self.fetch_server_info()
+        return company_calendar(self.time_zone)
 
     def now(self) -> "datetime":
         """Return the local time if it agrees with the server's time, else the server's time.
@@ -91,7 +93,7 @@ class RemoteBackend:
         from popug_cli.client.http_date import CLOCK_TOLERANCE, instant_of
 
         if not self._date_field:
-            self._fetch_server_info()
+            self.fetch_server_info()
         try:
             server_time = instant_of(self._date_field, later_seconds=monotonic() - self._date_received_at)
         except ValueError as error:
@@ -101,30 +103,38 @@ class RemoteBackend:
 
     def perform(self, message: Message[Answer], token: str | None = None) -> Answer:
         """Send the message to the server and return its answer; raise a ``PopugError`` for any failure."""
+        body = self.ask(message, token)
+        declaration = DECLARATIONS[type(message)]
+        try:
+            answer: Answer = msgspec.json.decode(body, type=declaration.answer)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            is_command = declaration.is_command
+            raise self._errors.malformed("it does not have the expected format", in_doubt=is_command) from error
+        return answer
+
+    def ask(self, message: Message[Any], token: str | None = None, *, key: str | None = None) -> bytes:
+        """Send the message, and return its answer as JSON; raise as ``perform`` does.
+
+        ``key`` is the idempotency key of a command; without one, the command gets a random key if it may have one.
+        """
         declaration = DECLARATIONS[type(message)]
         assert declaration.access is not Access.OPERATOR, "the operator's messages never go over a server"
         seen = positions.text_of(self.positions.read())
         path = declaration.part_path if self._are_parts else declaration.path
-        request = build_request(declaration, path, message, token, seen)
-        body = self._answer(request)
-        try:
-            answer: Answer = msgspec.json.decode(body, type=declaration.answer)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise self._errors.malformed("it does not have the expected format", in_doubt=request.is_command) from error
-        return answer
+        return self._answer(build_request(declaration, path, message, token, seen, key))
 
     def follow(self, message: "ListEvents", token: str | None = None) -> "Iterator[list[EnvelopeDocument]]":
         """Yield the events that match the message, then new ones as they are published (server-sent events).
 
         Reconnect after the stream ends or breaks. Raise an error if that fails repeatedly or the server reports one.
         """
-        after, failures = message.after, 0
+        last_event_id, failures = "", 0
         while True:
             began, failure = monotonic(), Exception("the stream ended")
             try:
-                for event in self._stream(stream_request(message, after, token)):
-                    after, failures = int(event["sequence"]), 0
-                    yield [event]
+                for event_id, events in self._stream(stream_request(message, last_event_id, token)):
+                    last_event_id, failures = event_id, 0
+                    yield events
             except (ConnectionError, TimeoutError) as error:
                 failure = error
             except (KeyError, TypeError, ValueError) as error:
@@ -134,8 +144,8 @@ class RemoteBackend:
                 raise self._errors.disconnected(failure) from failure
             sleep(RETRY_DELAYS_SECONDS[failures])
 
-    def _fetch_server_info(self) -> None:
-        """Send a minimal request; each response has header fields about the server."""
+    def fetch_server_info(self) -> None:
+        """Send a minimal request; each response has header fields about the server. Raise its error if not ready."""
         self._answer(HttpRequest("GET", "/readyz", header_fields(None)))
 
     def _answer(self, request: HttpRequest) -> bytes:
@@ -226,7 +236,9 @@ class RemoteBackend:
             raise self._errors.version_mismatch(head.status, head.fields.get("location", ""), version)
 
     def _read_response_headers(self, head: Head) -> None:
-        self._time_zone = head.fields.get("popug-time-zone", self._time_zone)
+        self.time_zone = head.fields.get("popug-time-zone", self.time_zone)
+        self.home_id = head.fields.get("popug-home-id", self.home_id)
+        self.is_replayed = head.fields.get("idempotency-replayed") == "true"
         self._date_field, self._date_received_at = head.fields.get("date", ""), monotonic()
         if shown := positions.parse(head.fields.get("popug-position")):
             self.positions.keep(shown)
@@ -283,8 +295,11 @@ class RemoteBackend:
         finally:
             connection.close()
 
-    def _stream(self, request: HttpRequest) -> "Iterator[EnvelopeDocument]":
-        """Yield the events of one stream until it ends."""
+    def _stream(self, request: HttpRequest) -> "Iterator[tuple[str, list[EnvelopeDocument]]]":
+        """Yield the events of one stream until it ends: an id, and the events up to the one that has it.
+
+        A server gives each event an id, and the gateway of a cluster the last one of several.
+        """
         received_at = monotonic()
 
         def on_idle() -> None:
@@ -304,16 +319,21 @@ class RemoteBackend:
             if _content_type(head) != "text/event-stream":
                 raise ProtocolError("it is not an event stream")
             self._read_response_headers(head)
-            event_type = b""
+            event_type, event_id, events = b"", "", []
             for line in connection.lines(head):
                 received_at = monotonic()
                 name, _, value = line.partition(b":")
-                if name == b"event":
+                if name == b"id":
+                    event_id = value.strip().decode("latin-1")
+                elif name == b"event":
                     event_type = value.strip()
                 elif name == b"data" and event_type == b"problem":
                     raise error_from_problem(value) or self._errors.malformed("the event stream ends without a reason")
                 elif name == b"data":
-                    yield msgspec.json.decode(value.strip(), type=dict[str, Any])
+                    events.append(msgspec.json.decode(value.strip(), type=dict[str, Any]))
+                elif not line and events and event_id:
+                    yield event_id, events
+                    event_id, events = "", []
         except OSError as error:
             raise error if isinstance(error, TimeoutError) else ConnectionError(str(error)) from error
         finally:

@@ -43,11 +43,12 @@ class HttpRequest(msgspec.Struct, frozen=True):
 
 
 def build_request(
-    declaration: Declaration, path: str, message: Message[Any], token: str | None, seen: str
+    declaration: Declaration, path: str, message: Message[Any], token: str | None, seen: str, key: str | None
 ) -> HttpRequest:
     """Return the request for a message. ``seen`` is the text form of the positions that the sender has seen.
 
-    Raise ``usage`` for an import that is too large.
+    ``key`` is the idempotency key of a command; without one, a command that may have one gets a random key. Raise
+    ``usage`` for an import that is too large.
     """
     fields = {
         "Content-Type": "application/json",
@@ -55,8 +56,8 @@ def build_request(
     }
     fields |= {"Popug-Position": seen} if seen else {}
     has_key = declaration.is_command and not declaration.is_secret
-    if has_key:
-        fields["Idempotency-Key"] = _random_uuid()
+    if has_key or key is not None:
+        fields["Idempotency-Key"] = _random_uuid() if key is None else key
     return HttpRequest(
         method="POST",
         target=path,
@@ -79,13 +80,16 @@ def _encode_import(lines: Any) -> msgspec.Raw:
     return msgspec.Raw(bytes(encoded.removesuffix(b",") + b"]"))
 
 
-def stream_request(message: "ListEvents", after: int, token: str | None) -> HttpRequest:
-    """Return the request for the stream of the events after a position."""
+def stream_request(message: "ListEvents", last_event_id: str, token: str | None) -> HttpRequest:
+    """Return the request for the events that a message asks for; those after ``last_event_id`` if it is not empty."""
     from urllib.parse import urlencode
 
-    parameters = {"type": message.type, "subject": message.subject, "after": after}
-    query = urlencode({name: value for name, value in parameters.items() if value is not None})
-    return HttpRequest("GET", f"/v1/events?{query}", header_fields(token) | {"Accept": "text/event-stream"})
+    names = ("type", "subject", "actor", "after", "service", "cursor")
+    query = urlencode({name: value for name in names if (value := getattr(message, name)) is not None})
+    fields = header_fields(token) | {"Accept": "text/event-stream"}
+    return HttpRequest(
+        "GET", f"/v1/events?{query}", fields | ({"Last-Event-ID": last_event_id} if last_event_id else {})
+    )
 
 
 def header_fields(token: str | None) -> dict[str, str]:

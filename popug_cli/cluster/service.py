@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from popug_cli.app.asking import AskService
 from popug_cli.app.hosting.served_company import ServedCompany
@@ -15,7 +16,8 @@ from popug_cli.cluster.places import Places
 from popug_cli.cluster.service_clients import Caller, ServiceClients, addresses_from
 from popug_cli.kernel.errors import Conflict, NotAuthenticated
 from popug_cli.kernel.settings import SCHEDULER_TOKEN_FILE
-from popug_cli.messages.principal import ANONYMOUS
+from popug_cli.messages.base import Message
+from popug_cli.messages.principal import ANONYMOUS, Principal
 from popug_cli.messages.services import SERVICES
 from popug_cli.platform.files import exposure_of, read_regular_file
 from popug_cli.storage import cluster_state
@@ -54,7 +56,11 @@ def joined(
     clients = ServiceClients(addresses_from(company.runtime.settings, places), are_parts=True)
 
     def open_asking(token: str | None, backend: LocalBackend) -> AskService:
-        return clients.asking_for(Caller(token or scheduler_token(company), backend.reads.positions, backend.warn))
+        def ask_service(service: str, principal: Principal, message: Message[Any]) -> Any:
+            own_token = token or scheduler_token(company)
+            return clients.ask(service, message, Caller(own_token, backend.reads.positions, backend.warn))
+
+        return ask_service
 
     company.open_asking = open_asking
 
@@ -69,6 +75,7 @@ def joined(
 
     runtime = company.runtime
     leadership = Leadership(runtime.service, runtime.database.leader_lock(), runtime.newest, lead)
+    company.is_leader = lambda: leadership.is_leader
     leadership.start()
     try:
         yield leadership

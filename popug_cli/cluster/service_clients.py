@@ -1,20 +1,21 @@
 """Ask the services of a cluster over HTTP."""
 
+import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from popug_cli.app.asking import AskService
 from popug_cli.client.address import Address, parse
 from popug_cli.client.remote_backend import RemoteBackend
 from popug_cli.cluster.places import Places
 from popug_cli.kernel.errors import InvalidInput, Unavailable
+from popug_cli.kernel.home import Home
 from popug_cli.kernel.positions import KnownPositions
 from popug_cli.kernel.settings import SERVICE_ADDRESSES, Settings
 from popug_cli.messages.base import Message
-from popug_cli.messages.principal import Principal
 from popug_cli.messages.services import SERVICES
+from popug_cli.platform.accounts import SUPERUSER
 
 MAX_IDLE_CLIENTS = 16  # of each service; more are closed when they have their answer
 
@@ -24,7 +25,7 @@ def addresses_from(settings: Settings, places: Places) -> dict[str, Address]:
 
     Raise ``invalid_server`` for an address that is not valid, and ``invalid_setting`` for another fault.
     """
-    addresses = {service: Address(path=str(places.home_of(service).socket)) for service in SERVICES}
+    addresses = {service: _socket_address(places.home_of(service)) for service in SERVICES}
     for item in filter(None, map(str.strip, settings.text(SERVICE_ADDRESSES).split(","))):
         service, equals, url = item.partition("=")
         if not equals or service not in SERVICES:
@@ -36,6 +37,15 @@ def addresses_from(settings: Settings, places: Places) -> dict[str, Address]:
             )
         addresses[service] = parse(url.strip())
     return addresses
+
+
+def _socket_address(home: Home) -> Address:
+    """Return the socket in a home, where only the home's owner and the superuser may listen."""
+    try:
+        owner = home.root.stat().st_uid
+    except OSError:  # the service has not been started yet
+        owner = os.geteuid()
+    return Address(path=os.fspath(home.socket), trusted_user_ids=frozenset({SUPERUSER, os.geteuid(), owner}))
 
 
 class Caller(NamedTuple):
@@ -86,14 +96,6 @@ class ServiceClients:
                     error.message = f"The service {service} does not answer: {error.message}"
                     error.details.setdefault("service", service)
                 raise
-
-    def asking_for(self, caller: Caller) -> AskService:
-        """Return the function with which the handler of a message asks for parts."""
-
-        def ask_service(service: str, principal: Principal, message: Message[Any]) -> Any:
-            return self.ask(service, message, caller)
-
-        return ask_service
 
     def close(self) -> None:
         """Close the connections that no thread uses."""

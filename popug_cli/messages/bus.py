@@ -22,10 +22,15 @@ EnvelopeDocument = dict[str, Any]
 AsyncApiDocument = dict[str, Any]
 
 
-class EventPage(msgspec.Struct, frozen=True):
-    """Events as they are in the log, by sequence."""
+class EventPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Events as they are in the log, by sequence.
+
+    Those of several services are by time, and each has its ``service``, in whose log it has the ``sequence``. Then
+    ``cursor`` is the end of the page.
+    """
 
     events: list[EnvelopeDocument]
+    cursor: str | None = None
 
 
 class ConsumerStatus(msgspec.Struct, frozen=True):
@@ -105,7 +110,8 @@ class ServiceStatus(msgspec.Struct, frozen=True):
 class BusStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """The end of the log and the state of each consumer; ``problems`` are sentences for people.
 
-    Only the database of a service has ``service``.
+    Only the database of a service has ``service``. Only a cluster has ``services``, the status of each service by name;
+    then ``last_sequence`` is the greatest of theirs.
     """
 
     last_sequence: int
@@ -113,12 +119,14 @@ class BusStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     unknown: list[UnknownType]
     problems: list[str]
     service: ServiceStatus | None = None
+    services: "dict[str, BusStatus] | None" = None
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
     """An event that a consumer failed on, how many events wait behind it, and the money at stake in all of them.
 
-    ``state`` is ``dead``, or ``retrying`` if it will be retried automatically.
+    ``state`` is ``dead``, or ``retrying`` if it will be retried automatically. ``id`` is ``dead_id`` as text; on a
+    cluster, the name of the service and a colon precede it.
     """
 
     dead_id: int
@@ -129,6 +137,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     attempts: int
     waiting: int
     amount_cents: int
+    id: str
 
 
 class DeadLetters(msgspec.Struct, frozen=True):
@@ -172,7 +181,8 @@ class TraceLine(msgspec.Struct, frozen=True):
     """One event in the chain of a task, with its cause and its consumers.
 
     ``consumers`` has the state for each subscribed consumer: ``done``, ``pending``, ``retrying``, ``waiting``, ``dead``
-    or ``dropped``. ``occurred_at`` is the time for which an entry was posted, if it is not ``at``.
+    or ``dropped``. ``occurred_at`` is the time for which an entry was posted, if it is not ``at``. ``service`` is the
+    publisher; on a cluster, ``sequence`` is the position in its log.
     """
 
     sequence: int
@@ -185,6 +195,7 @@ class TraceLine(msgspec.Struct, frozen=True):
     detail: str
     consumers: dict[str, str]
     occurred_at: datetime | None = None
+    service: str = ""
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -204,7 +215,8 @@ class Schemas(msgspec.Struct, frozen=True):
 class ListEvents(Query[EventPage], frozen=True, kw_only=True):
     """Return the events after a position; ``type`` is a full type or its middle name.
 
-    ``last`` begins with the first of the last events that match, of which there are as many.
+    ``last`` begins with the first of the last events that match, of which there are as many. ``service`` is the module
+    that publishes the events. On a cluster, ``after`` needs it, and ``cursor`` continues after an earlier page.
     """
 
     type: str | None = None
@@ -213,6 +225,8 @@ class ListEvents(Query[EventPage], frozen=True, kw_only=True):
     after: Count = 0
     limit: Limit | None = None
     last: Limit | None = None
+    service: str | None = None
+    cursor: str | None = None
 
 
 @declare("events show", roles=ADMINS)
@@ -234,17 +248,25 @@ class ListDeadLetters(Query[DeadLetters], frozen=True):
 
 @declare("events retry", roles=ADMINS)
 class RetryDeadLetters(Command[RetryResult], frozen=True, kw_only=True):
-    """Retry one parked event, or all dead letters and pending retries, and process the events that wait behind."""
+    """Retry one parked event, or all dead letters and pending retries, and process the events that wait behind.
+
+    On a cluster, one parked event needs the ``service`` that has it.
+    """
 
     dead_id: int | None = None
+    service: str | None = None
 
 
 @declare("events drop", roles=ADMINS)
 class DropDeadLetter(Command[DroppedLetter], frozen=True, kw_only=True):
-    """Discard one dead letter, for a reason; the events that wait behind it are processed."""
+    """Discard one dead letter, for a reason; the events that wait behind it are processed.
+
+    On a cluster, it needs the ``service`` that has it.
+    """
 
     dead_id: int
     reason: str
+    service: str | None = None
 
 
 @declare("events replay", roles=ADMINS)

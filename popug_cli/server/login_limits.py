@@ -13,12 +13,12 @@ from functools import partial
 from time import monotonic
 from typing import TypeVar
 
-from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.kernel.log import WarnOnce
 from popug_cli.messages.identity import LogIn
 from popug_cli.server.login_log import FailedLoginLog
 from popug_cli.server.peers import Peer
+from popug_cli.server.served import Served
 from popug_cli.server.thread_pools import ThreadPools
 
 Result = TypeVar("Result")
@@ -34,7 +34,7 @@ MAX_LOGINS_PER_OWNER = {NETWORK: 8, HOME: 50, KNOWN: 4}  # of one peer, or of th
 class LoginLimits:
     """Performs logins of one company. The home's socket and known devices have places of their own."""
 
-    def __init__(self, company: ServedCompany, pools: ThreadPools) -> None:
+    def __init__(self, company: Served, pools: ThreadPools) -> None:
         self._company = company
         self._pools = pools
         self._by_group: Counter[str] = Counter()

@@ -3,10 +3,10 @@
 import asyncio
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.bus import ListEvents
 from popug_cli.messages.identity import ShowKeys
@@ -14,8 +14,13 @@ from popug_cli.server import http_errors, openapi
 from popug_cli.server.application import Response, Route, WebRequest
 from popug_cli.server.event_stream import PAGE_EVENTS, Feed, Subscription
 from popug_cli.server.request_limits import ServerIdentity
+from popug_cli.server.request_meter import not_installed
 from popug_cli.server.requests import JSON, MAX_INTEGER, invalid_message
+from popug_cli.server.served import Served
 from popug_cli.server.thread_pools import ThreadPools
+
+if TYPE_CHECKING:
+    from popug_cli.server.metrics import Metrics
 
 EVENT_STREAM = f"{openapi.EVENT_STREAM}; charset=utf-8"
 HTML = "text/html; charset=utf-8"
@@ -24,28 +29,34 @@ NO_SCRIPT_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src '
 
 
 def routes(
-    company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event, server_identity: ServerIdentity
+    company: Served,
+    pools: ThreadPools,
+    shutdown_requested: asyncio.Event,
+    server_identity: ServerIdentity,
+    metrics: "Metrics | None",
 ) -> list[Route]:
     """Return the routes that do not belong to a message."""
     return [
         *_health_and_key_routes(company, pools, shutdown_requested, server_identity),
+        _metrics_route(pools, metrics),
         _event_stream_route(company, pools, shutdown_requested),
         *_schema_routes(server_identity),
     ]
 
 
 def _health_and_key_routes(
-    company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event, server_identity: ServerIdentity
+    company: Served, pools: ThreadPools, shutdown_requested: asyncio.Event, server_identity: ServerIdentity
 ) -> list[Route]:
-    def check_readiness() -> dict[str, str]:
+    def check_readiness() -> dict[str, Any]:
         if shutdown_requested.is_set():
             raise http_errors.shutting_down()
-        company.probe()
+        found = company.probe()
         return {
             "status": "ready",
             "version": server_identity.version,
             "time_zone": server_identity.time_zone,
             "home_id": server_identity.home_id,
+            **found,
         }
 
     async def healthz(_: WebRequest) -> Response:
@@ -64,7 +75,18 @@ def _health_and_key_routes(
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/.well-known/jwks.json", jwks)]
 
 
-def _event_stream_route(company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event) -> Route:
+def _metrics_route(pools: ThreadPools, metrics: "Metrics | None") -> Route:
+    async def answer(request: WebRequest) -> Response:
+        if metrics is None:
+            raise not_installed()
+        accepted = request.header(b"accept") or ""
+        content, media_type = await pools.run(None, lambda: metrics.render(accepted))
+        return Response(content, media_type)
+
+    return Route("/metrics", answer)
+
+
+def _event_stream_route(company: Served, pools: ThreadPools, shutdown_requested: asyncio.Event) -> Route:
     feed = Feed(company, pools, shutdown_requested)
 
     async def events(request: WebRequest) -> Response:
@@ -76,10 +98,13 @@ def _event_stream_route(company: ServedCompany, pools: ThreadPools, shutdown_req
 
 
 def _decode_event_query(request: WebRequest) -> ListEvents:
-    """Decode the query parameters; ``Last-Event-ID`` takes precedence over ``after``. Raise ``usage``."""
+    """Decode the query parameters; ``Last-Event-ID`` takes precedence over ``after`` and ``cursor``. Raise ``usage``.
+
+    The id of an event is its position in the log, or the cursor of a cluster.
+    """
     parameters = dict(request.query)
     if last_event_id := request.header(b"last-event-id"):
-        parameters["after"] = last_event_id
+        parameters["cursor" if "=" in last_event_id else "after"] = last_event_id
     try:
         query = msgspec.convert(parameters | {"limit": PAGE_EVENTS}, ListEvents, strict=False)
     except msgspec.ValidationError as error:

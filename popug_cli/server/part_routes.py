@@ -8,11 +8,11 @@ import msgspec
 from popug_cli.app.handlers import HANDLER_MODULES, service_of
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration
-from popug_cli.messages.internal import analytics, billing, changed_task, identity, mail, tasks
+from popug_cli.messages.internal import analytics, billing, bus, changed_task, identity, mail, tasks
 from popug_cli.server.application import Response, Route, WebRequest
 from popug_cli.server.requests import decode_message, encode_answer, seen_positions
 
-INTERNAL_MESSAGES = (analytics, billing, changed_task, identity, mail, tasks)  # their import declares them
+INTERNAL_MESSAGES = (analytics, billing, bus, changed_task, identity, mail, tasks)  # their import declares them
 RunPart = Callable[[Callable[[float], Response]], Awaitable[Response]]
 """Calls a function, which receives the seconds since the first call, in a thread for parts until it has an answer."""
 
@@ -25,12 +25,14 @@ def routes(company: ServedCompany, run: RunPart) -> list[Route]:
 def parts_of(service: str) -> Iterator[Declaration]:
     """Yield the declarations of the parts that a service performs: the internal messages, and queries of its module.
 
-    A command that users send has its own route only, where an idempotency key protects it.
+    Each service performs an internal message of the bus. A command that users send has its own route only, where an
+    idempotency key protects it.
     """
     for declaration in DECLARATIONS.values():
-        is_part = declaration.is_internal or not declaration.is_command
-        is_own = declaration.message not in HANDLER_MODULES and service_of(declaration) == service
-        if service and is_part and is_own and declaration.access is Access.TOKEN:
+        performer, is_composed = service_of(declaration), declaration.message in HANDLER_MODULES
+        is_part = performer == service and not is_composed and (declaration.is_internal or not declaration.is_command)
+        is_part_of_each = performer == "" and declaration.is_internal
+        if service and (is_part or is_part_of_each) and declaration.access is Access.TOKEN:
             yield declaration
 
 

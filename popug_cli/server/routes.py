@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -32,7 +32,11 @@ from popug_cli.server.requests import (
     public_messages,
     seen_positions,
 )
+from popug_cli.server.served import Served
 from popug_cli.server.thread_pools import ThreadPools
+
+if TYPE_CHECKING:
+    from popug_cli.server.metrics import Metrics
 
 LONGEST_PAUSE_SECONDS = 0.5  # many requests may wait at once, and each attempt costs CPU time
 REPORTED_EXIT_STATUSES = {InternalError.exit_status, IntegrityViolation.exit_status}
@@ -40,11 +44,12 @@ ReportError = Callable[[Exception], None]
 
 
 def build(
-    company: ServedCompany,
+    company: Served,
     pools: ThreadPools,
     shutdown_requested: asyncio.Event,
     server_identity: ServerIdentity,
     report_error: ReportError,
+    metrics: "Metrics | None" = None,
 ) -> Application:
     """Build the application. `report_error` is called for internal errors and integrity violations."""
 
@@ -54,8 +59,8 @@ def build(
     return Application(
         [
             *(_message_route(declaration, company, pools, shutdown_requested) for declaration in public_messages()),
-            *part_routes.routes(company, run_part),
-            *meta_routes.routes(company, pools, shutdown_requested, server_identity),
+            *(part_routes.routes(company, run_part) if isinstance(company, ServedCompany) else ()),
+            *meta_routes.routes(company, pools, shutdown_requested, server_identity, metrics),
         ],
         convert_error=partial(_http_error_of, report_error=report_error),
     )
@@ -72,7 +77,7 @@ def token_paths(service: str) -> frozenset[str]:
     return frozenset((*messages, *(part.part_path for part in part_routes.parts_of(service))))
 
 
-def _login_route(declaration: Declaration, company: ServedCompany, pools: ThreadPools) -> Route:
+def _login_route(declaration: Declaration, company: Served, pools: ThreadPools) -> Route:
     """Return the route for logins; ``LoginLimits`` decides which of them wait, by their peer and device."""
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(declaration.message)
     limits = LoginLimits(company, pools)
@@ -90,7 +95,7 @@ def _login_route(declaration: Declaration, company: ServedCompany, pools: Thread
 
 
 def _message_route(
-    declaration: Declaration, company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event
+    declaration: Declaration, company: Served, pools: ThreadPools, shutdown_requested: asyncio.Event
 ) -> Route:
     if declaration.message is LogIn:
         return _login_route(declaration, company, pools)

@@ -30,15 +30,19 @@ from popug_cli.server.access_log import AccessLog
 from popug_cli.server.connection_limits import KEEP_ALIVE_TIMEOUT_SECONDS, LimitedConnection, TlsHandshake
 from popug_cli.server.peers import ConnectionBudget
 from popug_cli.server.request_limits import AsgiApp, RequestGuard, ServerIdentity
+from popug_cli.server.request_meter import RequestMeter, open_metrics
+from popug_cli.server.served import Served
 from popug_cli.server.sockets import Listener
 from popug_cli.server.thread_pools import THREADS, ThreadPools
 
 GRACE_SECONDS = 10
+SHORT_GRACE_SECONDS = 0.5
 FOLLOW_POLL_SECONDS = 1.0
 THREAD_SWITCH_SECONDS = 0.0005
 MAX_CONNECTIONS = 1000
 MIN_CONNECTIONS = 8
 RESERVED_FILES = 64
+GATEWAY_THREADS = 64
 MAX_REMEMBERED_WARNINGS = 100
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -106,8 +110,7 @@ def serve(
     `show_addresses` is called with the URLs as soon as the server accepts requests; problems are logged.
     Raise a ``PopugError`` if the home or a socket is not available, or if the database files are replaced.
     """
-    gc.enable()
-    sys.setswitchinterval(THREAD_SWITCH_SECONDS)
+    _prepare_process()
     with ExitStack() as stack:
         company = ServedCompany(home, threads=THREADS, warn=LOG.warning)
         stack.callback(company.close)
@@ -118,11 +121,33 @@ def serve(
             stack.callback(listener.remove)
         stack.enter_context(join(company))
         stack.enter_context(background(lambda progress: company.open_backend(LOG.warning, progress=progress)))
-        asyncio.run(_serve_until_shutdown(company, listeners, options, show_addresses, version, stack))
+        asyncio.run(_serve_until_shutdown(company, ThreadPools(), listeners, options, show_addresses, version, stack))
 
 
-def listen(home: Home, options: ListenOptions) -> list[Listener]:
-    """Open all sockets. If one fails, remove the socket files that were created and raise its error."""
+def serve_gateway(gateway: Served, options: ListenOptions, show_addresses: ShowAddresses, version: str) -> None:
+    """Serve a gateway, which has no home, as ``serve`` does; close it at the end.
+
+    Its threads only wait for services, so it has many.
+    """
+    _prepare_process()
+    with ExitStack() as stack:
+        stack.callback(gateway.close)
+        for listener in (listeners := listen(None, options)):
+            stack.callback(listener.remove)
+        pools = ThreadPools(writers=GATEWAY_THREADS, readers=GATEWAY_THREADS)
+        asyncio.run(_serve_until_shutdown(gateway, pools, listeners, options, show_addresses, version, stack))
+
+
+def _prepare_process() -> None:
+    gc.enable()
+    sys.setswitchinterval(THREAD_SWITCH_SECONDS)
+
+
+def listen(home: Home | None, options: ListenOptions) -> list[Listener]:
+    """Open all sockets, that of the home first if there is one.
+
+    If one fails, remove the socket files that were created and raise its error.
+    """
     with ExitStack() as stack:
         listeners: list[Listener] = []
         for listener in _open_listeners(home, options):
@@ -132,8 +157,9 @@ def listen(home: Home, options: ListenOptions) -> list[Listener]:
         return listeners
 
 
-def _open_listeners(home: Home, options: ListenOptions) -> Iterator[Listener]:
-    yield sockets.listen_in_home(home)
+def _open_listeners(home: Home | None, options: ListenOptions) -> Iterator[Listener]:
+    if home is not None:
+        yield sockets.listen_in_home(home)
     passed = systemd.passed_sockets()
     yield from passed
     if options.socket is not None and not passed:
@@ -144,7 +170,8 @@ def _open_listeners(home: Home, options: ListenOptions) -> Iterator[Listener]:
 
 
 async def _serve_until_shutdown(
-    company: ServedCompany,
+    company: Served,
+    pools: ThreadPools,
     listeners: list[Listener],
     options: ListenOptions,
     show_addresses: ShowAddresses,
@@ -152,15 +179,20 @@ async def _serve_until_shutdown(
     stack: ExitStack,
 ) -> None:
     loop = asyncio.get_running_loop()
-    shutdown, pools = Shutdown(loop), ThreadPools()
+    shutdown = Shutdown(loop)
     for number in SIGNALS:
         loop.add_signal_handler(number, shutdown.requested.set)
     server_identity = ServerIdentity(version, company.home_id, company.time_zone, options.hosts)
-    application = routes.build(company, pools, shutdown.requested, server_identity, log_failed_request)
-
-    guard = _build_guard(application, company, pools, server_identity)
-    app = AccessLog(guard, application.paths) if ACCESS_LOG.isEnabledFor(logging.INFO) else guard
-    servers = _build_servers(app, server_identity, listeners, options)
+    metrics = open_metrics(company, version)
+    application = routes.build(company, pools, shutdown.requested, server_identity, log_failed_request, metrics)
+    app: AsgiApp = _build_guard(application, company, pools, server_identity)
+    if metrics is not None:
+        app = RequestMeter(app, metrics, application.paths)
+    if ACCESS_LOG.isEnabledFor(logging.INFO):
+        app = AccessLog(app, application.paths)
+    home_socket = listeners[0].socket.getsockname() if isinstance(company, ServedCompany) else ""
+    budget = ConnectionBudget(connection_limit(len(listeners)), home_socket)
+    servers = _build_servers(app, server_identity, listeners, options, budget)
     with background_catch_up(company, shutdown):
         tasks = [
             asyncio.create_task(server.serve([listener.socket for listener in group])) for server, group in servers
@@ -170,19 +202,21 @@ async def _serve_until_shutdown(
         systemd.notify("READY=1")
         await shutdown.requested.wait()
         systemd.notify("STOPPING=1")
+        company.stop_reconnecting()
         for listener in listeners:
             listener.remove()
         for server, _ in servers:
             server.should_exit = True
         await asyncio.gather(*tasks)
-    if not await pools.drain(GRACE_SECONDS):
+    is_useful = not pools.pending_count or company.is_database_reachable()
+    if not await pools.drain(GRACE_SECONDS if is_useful else 0):
         _exit_now(stack, shutdown.error)
     if shutdown.error is not None:
         raise shutdown.error
 
 
 def _build_guard(
-    application: AsgiApp, company: ServedCompany, pools: ThreadPools, server_identity: ServerIdentity
+    application: AsgiApp, company: Served, pools: ThreadPools, server_identity: ServerIdentity
 ) -> RequestGuard:
     async def verify_signature(token: str | None) -> None:
         if not company.has_verified(token):
@@ -196,14 +230,17 @@ def _build_guard(
         server_identity,
         verify_signature,
         verify_token,
-        token_paths=routes.token_paths(company.runtime.service),
+        token_paths=routes.token_paths(company.runtime.service if isinstance(company, ServedCompany) else ""),
         large_body_paths=routes.large_body_paths(),
     )
 
 
 @contextmanager
-def background_catch_up(company: ServedCompany, shutdown: Shutdown) -> Iterator[None]:
-    """Run the consumers every second in a thread; request a shutdown if a database file was replaced or truncated."""
+def background_catch_up(company: Served, shutdown: Shutdown) -> Iterator[None]:
+    """Run the consumers every second in a thread; request a shutdown if a database file was replaced or truncated.
+
+    At the end, wait for the thread, unless it waits for a database that cannot be reached: it holds nothing there.
+    """
     stop = threading.Event()
     warn = WarnOnce(MAX_REMEMBERED_WARNINGS)
 
@@ -227,7 +264,9 @@ def background_catch_up(company: ServedCompany, shutdown: Shutdown) -> Iterator[
         yield
     finally:
         stop.set()
-        thread.join(GRACE_SECONDS)
+        thread.join(SHORT_GRACE_SECONDS)
+        if thread.is_alive() and company.is_database_reachable():
+            thread.join(GRACE_SECONDS)
 
 
 def connection_limit(listener_count: int) -> int:
@@ -252,12 +291,15 @@ def _exit_now(stack: ExitStack, error: PopugError | None) -> None:
 
 
 def _build_servers(
-    app: AsgiApp, server_identity: ServerIdentity, listeners: list[Listener], options: ListenOptions
+    app: AsgiApp,
+    server_identity: ServerIdentity,
+    listeners: list[Listener],
+    options: ListenOptions,
+    budget: ConnectionBudget,
 ) -> list[tuple[Server, list[Listener]]]:
     """Create one server for the plain sockets, and one for the TLS sockets if there are any."""
     plain = [listener for listener in listeners if not listener.url.startswith("https:")]
     secure = [listener for listener in listeners if listener.url.startswith("https:")]
-    budget = ConnectionBudget(connection_limit(len(listeners)), listeners[0].socket.getsockname())
     servers = [
         (
             Server(_uvicorn_config(app, server_identity, partial(LimitedConnection, budget=budget))),

@@ -11,6 +11,11 @@ from popug_cli.server.sockets import Listener
 FIRST_PASSED_FD = 3
 
 
+def passes_sockets() -> bool:
+    """Return whether systemd has opened sockets for this process."""
+    return os.environ.get("LISTEN_PID", "") == str(os.getpid())
+
+
 def passed_sockets() -> list[Listener]:
     """Return the Unix sockets that systemd opened for this process (``LISTEN_FDS``); systemd owns their files."""
     if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):

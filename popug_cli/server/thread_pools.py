@@ -30,9 +30,9 @@ WORK_TIMEOUT_SECONDS = 3600.0
 class ThreadPools:
     """Bounded thread pools; a function that waits too long for a thread is not run."""
 
-    def __init__(self) -> None:
-        self._writers = ThreadPoolExecutor(WRITERS, "popug-write")
-        self._readers = ThreadPoolExecutor(READERS, "popug-read")
+    def __init__(self, writers: int = WRITERS, readers: int = READERS) -> None:
+        self._writers = ThreadPoolExecutor(writers, "popug-write")
+        self._readers = ThreadPoolExecutor(readers, "popug-read")
         self._hashers = ThreadPoolExecutor(HASHERS, "popug-hash")
         self._unknown_device_hashers = ThreadPoolExecutor(UNKNOWN_DEVICE_HASHERS, "popug-login")
         self._parts = ThreadPoolExecutor(PART_THREADS, "popug-part")

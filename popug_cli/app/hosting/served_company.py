@@ -21,7 +21,7 @@ from popug_cli.identity.rules import lower_username
 from popug_cli.identity.token_cache import VerifiedTokenCache
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.positions import KnownPositions, Positions
+from popug_cli.kernel.positions import Positions, merge
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Message, Query
@@ -51,11 +51,13 @@ class PerformResult:
 class ServedCompany:
     """The company of a home, held open. Raise the errors of ``bootstrap.open_runtime``, which also uses ``warn``.
 
-    In a service of a cluster, ``open_asking`` is set by what connects it with the other services.
+    In a service of a cluster, ``open_asking`` is set by what connects it with the other services, and ``is_leader`` by
+    the election of a leader: it returns whether this process does the work that one process does for all.
     """
 
     def __init__(self, home: Home, *, threads: int, warn: Callable[[str], None] = lambda sentence: None) -> None:
         self.home = home
+        self.is_leader: Callable[[], bool] = lambda: not self.runtime.service
         self.open_asking: OpenAsking = lambda token, backend: no_other_service
         self._coordinator = ThreadCoordinator()
         self._idempotency = IdempotencyGuard()
@@ -117,15 +119,15 @@ class ServedCompany:
     ) -> PerformResult:
         warnings: list[str] = []
         backend = self.open_backend(warnings.append, is_command=not isinstance(message, Query), token=token)
-        backend.reads.positions = KnownPositions(seen)
+        backend.reads.positions.keep(seen)  # the object that the clients of other services have
         if waited_seconds is not None:
             backend.reads.hands_off, backend.reads.waited_seconds = True, waited_seconds
         try:
             answer, is_replayed = perform(backend, message, token)
         except PopugError as error:
-            error.positions = backend.reads.shown
+            error.positions = _shown(backend, seen)
             raise
-        return PerformResult(answer, warnings, is_replayed, backend.reads.shown)
+        return PerformResult(answer, warnings, is_replayed, _shown(backend, seen))
 
     def _perform_part(self, backend: LocalBackend, message: Message[Any], token: str | None) -> tuple[Any, bool]:
         return perform_for_service(backend, backend.authenticate(message, token), message), False
@@ -206,11 +208,15 @@ class ServedCompany:
         self._coordinator.caught_up_to = -1
         return self.open_backend(warn, is_command=False).catch_up().complete
 
-    def probe(self) -> None:
-        """Check by a read that the company can be used; raise the error otherwise, such as ``newer_database``."""
+    def probe(self) -> dict[str, Any]:
+        """Check by a read that the company can be used; raise the error otherwise, such as ``newer_database``.
+
+        Return what ``/readyz`` says in addition: the name of a service. Its streams and its relay do not matter here.
+        """
         self.check()
         with self._fresh_runtime().reading(ANONYMOUS) as context:
             context.connection.refuse_newer()
+        return {"service": self._runtime.service} if self._runtime.service else {}
 
     def check(self) -> None:
         """Raise ``server_unavailable`` if the database files were replaced or truncated since they were opened."""
@@ -221,11 +227,20 @@ class ServedCompany:
                 hint="Start `popug serve` again.",
             )
 
+    def stop_reconnecting(self) -> None:
+        """Let no thread wait any longer for a database that cannot be reached, because the server stops."""
+        self._runtime.database.stop_reconnecting()
+
+    def is_database_reachable(self) -> bool:
+        """Return whether the database can be opened now; that takes up to two seconds."""
+        return self._runtime.database.is_reachable()
+
     def close(self) -> None:
-        """Store the buffered answers and close the database."""
+        """Store the buffered answers if the database can be reached, and close it."""
         with suppress(PopugError):
             self.check()
-            self._idempotency.flush(self._runtime)
+            if self._idempotency.has_unsaved and self.is_database_reachable():
+                self._idempotency.flush(self._runtime)
         self._runtime.database.close()
         if self._files is not None:
             self._files.close()
@@ -242,3 +257,10 @@ class ServedCompany:
                 self._runtime = replace(self._runtime, settings=load_settings(self.home.config))
                 self._config_fingerprint = fingerprint
         return self._runtime
+
+
+def _shown(backend: LocalBackend, seen: Positions) -> Positions:
+    """Return the positions that an answer shows: this company's own, and those of parts that other services gave."""
+    known = backend.reads.positions.read()
+    of_parts = {source: position for source, position in known.items() if position != seen.get(source)}
+    return merge(of_parts, backend.reads.shown)

@@ -1,10 +1,12 @@
 """Queries about the bus: status, dead letters and schemas."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from popug_cli.bus.queries import document, list_parked_events
+from popug_cli.app.asking import CompanySnapshot
+from popug_cli.bus.queries import ParkedEvent, document, list_parked_events
 from popug_cli.bus.service.status import gap_problems, history_problems, service_status
 from popug_cli.bus.status import bus_status
 from popug_cli.kernel.settings import CLUSTER_PREFIX, read_settings
@@ -43,7 +45,7 @@ def list_dead_letters(backend: "LocalBackend", message: ListDeadLetters, princip
     backend.catch_up()
     with backend.asking(principal) as company:
         parked_events = list_parked_events(company.context)
-        amounts = company.ask(GetAmountsAtStake()).cents if parked_events else {}
+        amounts = _amounts_at_stake(company, parked_events)
         letters = []
         for first in [parked for parked in parked_events if parked.state != "waiting"]:
             of_subject = [
@@ -59,9 +61,17 @@ def list_dead_letters(backend: "LocalBackend", message: ListDeadLetters, princip
                     attempts=first.attempts,
                     waiting=len(of_subject) - 1,
                     amount_cents=sum(amounts.get(parked.id, 0) for parked in of_subject),
+                    id=str(first.id),
                 )
             )
     return DeadLetters(letters)
+
+
+def _amounts_at_stake(company: CompanySnapshot, parked_events: Sequence[ParkedEvent]) -> Mapping[int, int]:
+    """Return the amounts in cents by the id of the parked event. Only billing parks events with money at stake."""
+    if any(parked.consumer == "billing" for parked in parked_events):
+        return company.ask(GetAmountsAtStake()).cents
+    return {}
 
 
 def show_schemas(backend: "LocalBackend", message: ShowSchemas, principal: Principal) -> Schemas:
@@ -76,4 +86,4 @@ def describe_topics(backend: "LocalBackend", message: DescribeTopics, principal:
     from popug_cli import __version__
     from popug_cli.bus.service.asyncapi import document
 
-    return document(__version__, read_settings(backend.home.config).text(CLUSTER_PREFIX))
+    return document(__version__, read_settings(backend.home.config).text(CLUSTER_PREFIX).strip())

@@ -1,21 +1,23 @@
 """The events of one task and their causes, with its entries and the payouts and mails of those days, in log order."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
-from popug_cli.bus.queries import document
+from popug_cli.bus.queries import document, position_at_publisher
 from popug_cli.bus.status import states_of
+from popug_cli.bus.stream_store import origin_of
 from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import EntryPosted, PayoutMade
 from popug_cli.messages.bus import Trace, TraceLine, TraceTask
 from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.internal.bus import TraceEvents, TracePart
 from popug_cli.messages.mail import MailFailed, MailSent
 from popug_cli.messages.principal import Principal
 from popug_cli.messages.tasks import GetTask, TaskAssigned, TaskCompleted
@@ -28,15 +30,25 @@ def trace_task(backend: "LocalBackend", message: TraceTask, principal: Principal
     """Return the events in log order, without ``entry_corrected``; raise ``task_not_found``."""
     backend.catch_up()
     with backend.asking(principal) as company:
-        task, context = company.ask(GetTask(number=message.number)), company.context
-        events = context.log.by_subject(task.task_id)
-        causes = list(_causes(context, events))
-        chain = {
-            event.sequence: event
-            for event in [*causes, *events, *_entries_payouts_and_mails(context, events, task.task_id)]
-        }
-        steps = [_step(context, backend.consumers, event) for _, event in sorted(chain.items())]
-    return Trace(message.number, steps)
+        task = company.ask(GetTask(number=message.number))
+        part = _part(company.context, backend.consumers, TraceEvents(task_id=task.task_id))
+    return Trace(message.number, part.steps)
+
+
+def trace_events(backend: "LocalBackend", message: TraceEvents, principal: Principal) -> TracePart:
+    """Return the part of a task's chain that the log of a service has."""
+    backend.catch_up()
+    with backend.querying(principal) as context:
+        return _part(context, backend.consumers, message)
+
+
+def _part(context: Context, consumers: tuple[Consumer, ...], message: TraceEvents) -> TracePart:
+    events = context.log.by_subject(message.task_id)
+    causes = list(_causes(context, events))
+    days, of_users = _entries_payouts_and_mails(context, events, message)
+    asked = context.log.by_ids(message.event_ids).values()
+    chain = {event.sequence: event for event in [*causes, *events, *of_users, *asked]}
+    return TracePart([_step(context, consumers, event) for _, event in sorted(chain.items())], days)
 
 
 def _causes(context: Context, events: list[Delivered[Event]]) -> Iterator[Delivered[Event]]:
@@ -51,16 +63,21 @@ def _causes(context: Context, events: list[Delivered[Event]]) -> Iterator[Delive
 
 
 def _entries_payouts_and_mails(
-    context: Context, events: list[Delivered[Event]], task_id: str
-) -> Iterator[Delivered[Event]]:
+    context: Context, events: list[Delivered[Event]], message: TraceEvents
+) -> tuple[dict[str, list[date]], list[Delivered[Event]]]:
+    """Return the business dates of the task's entries by user, and these entries with the payouts and mails of them."""
     assignees = {event.data.assignee_id for event in events if isinstance(event.data, TaskAssigned | TaskCompleted)}
-    for assignee in sorted(assignees):
-        entries = context.log.by_subject(assignee, EntryPosted, task_id=task_id)
+    all_days, found = dict[str, list[date]](), list[Delivered[Event]]()
+    for user in sorted(assignees | set(message.days)):
+        entries = context.log.by_subject(user, EntryPosted, task_id=message.task_id)
         days = {event.data.business_date for event in entries if isinstance(event.data, EntryPosted)}
-        yield from entries
-        for event in context.log.by_subject(assignee, PayoutMade, MailSent, MailFailed):
+        days |= set(message.days.get(user, []))
+        all_days[user] = sorted(days)
+        found += entries
+        for event in context.log.by_subject(user, PayoutMade, MailSent, MailFailed):
             if isinstance(event.data, PayoutMade | MailSent | MailFailed) and event.data.business_date in days:
-                yield event
+                found.append(event)
+    return all_days, found
 
 
 def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Event]) -> TraceLine:
@@ -69,7 +86,7 @@ def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Ev
     subscribed = [consumer.name for consumer in consumers if consumer.subscribes_to(stored["type"])]
     states = states_of(context, event.sequence)
     return TraceLine(
-        sequence=event.sequence,
+        sequence=position_at_publisher(context, event.sequence),
         at=from_rfc3339(stored["time"]),
         event=type(event.data).NAME,
         actor=event.actor,
@@ -79,6 +96,7 @@ def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Ev
         detail=_detail(event.data),
         consumers={name: states.get(name, "pending") for name in subscribed},
         occurred_at=_occurred_at(context, event, stored.get("causationid")),
+        service=origin_of(envelope),
     )
 
 

@@ -6,6 +6,7 @@ from popug_cli.app.asking import CompanySnapshot
 from popug_cli.bus import dead_letters
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import document
+from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.bus import DropDeadLetter, DroppedLetter, RetryDeadLetters, RetryResult
 from popug_cli.messages.internal.billing import GetAmountsAtStake
 from popug_cli.messages.principal import Principal
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def retry_dead_letters(backend: "LocalBackend", message: RetryDeadLetters, principal: Principal) -> RetryResult:
-    """Retry one parked event now, or all dead letters and pending retries, then run the consumers."""
+    """Retry one parked event now, or all dead letters and pending retries, then run the consumers.
+
+    Raise ``usage`` for one of another service.
+    """
+    _require_own(backend, message.service, message.dead_id)
 
     def retry(context: Context) -> RetryResult:
         return dead_letters.retry(context, backend.consumers, message.dead_id)
@@ -26,10 +31,16 @@ def retry_dead_letters(backend: "LocalBackend", message: RetryDeadLetters, princ
 
 
 def drop_dead_letter(backend: "LocalBackend", message: DropDeadLetter, principal: Principal) -> DroppedLetter:
-    """Discard a dead letter, then run the consumers for the events that waited behind it."""
+    """Discard a dead letter, then run the consumers for the events that waited behind it.
+
+    Raise ``usage`` for one of another service.
+    """
+    _require_own(backend, message.service, message.dead_id)
 
     def drop(context: Context) -> DroppedLetter:
-        amounts = CompanySnapshot(context).ask(GetAmountsAtStake(dead_id=message.dead_id)).cents
+        has_money = dead_letters.find(context, message.dead_id).consumer == "billing"
+        asked = GetAmountsAtStake(dead_id=message.dead_id)
+        amounts = CompanySnapshot(context).ask(asked).cents if has_money else {}
         letter = dead_letters.drop(context, message.dead_id, message.reason)
         type_ = str(document(letter.sequence, letter.envelope).get("type"))
         return DroppedLetter(dead_letters.event_id_of(letter), type_, letter.consumer, amounts.get(message.dead_id, 0))
@@ -37,3 +48,12 @@ def drop_dead_letter(backend: "LocalBackend", message: DropDeadLetter, principal
     dropped = backend.write(message, principal, drop)
     backend.catch_up(completely=True)
     return dropped
+
+
+def _require_own(backend: "LocalBackend", service: str | None, dead_id: int | None) -> None:
+    if service not in {None, backend.runtime.service}:
+        raise InvalidInput(
+            "usage",
+            f"{service}:{dead_id} is a dead letter of a service of a cluster, and this is not that service.",
+            hint="Run `popug events dead` for the numbers.",
+        )

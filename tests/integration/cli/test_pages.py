@@ -82,7 +82,7 @@ def test_sorted_tasks_appear_once(context: Any) -> None:
 
 @pytest.mark.parametrize("limit", [None, 1, 3, 4, 11])
 def test_events_are_listed_page_by_page(context: Any, limit: int | None) -> None:
-    found = events._fetch_events(context, ListEvents(type="task_created", limit=limit))
+    found = events._fetch_events(context, ListEvents(type="task_created", limit=limit)).events
     assert [event["data"]["number"] for event in found] == [*range(1, 1 + min(limit or TASKS, TASKS))]
 
 

@@ -201,6 +201,25 @@ def require_known(service: str) -> None:
         )
 
 
+@command(group, "status")
+def status(
+    context: CommandContext,
+    brokers: BrokersOption = None,
+    database: DatabaseOption = None,
+    homes: HomesOption = None,
+    prefix: PrefixOption = None,
+) -> None:
+    """Show every part of a cluster on one screen: services, streams, brokers, databases; exit 7 if a log changed."""
+    from popug_cli.cli.commands.operations.cluster_report import report_blocks
+    from popug_cli.cluster.status import cluster_status
+
+    settings, places = find_places(context, brokers=brokers, database=database, homes=homes, prefix=prefix)
+    report = cluster_status(settings, places)
+    context.screen.show(report, lambda: report_blocks(report))
+    if not report.is_intact:
+        raise typer.Exit(IntegrityViolation.exit_status)
+
+
 def find_places(
     context: CommandContext,
     home: Home | None = None,

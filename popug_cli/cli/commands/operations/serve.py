@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from popug_cli import __version__
+from popug_cli.cli.commands.operations.serve_gateway import require_only_gateway, serve_gateway
 from popug_cli.cli.context import CommandContext, command, group_command
 from popug_cli.cli.install import database_variable, server_unit
 from popug_cli.cli.output.blocks import Hint
@@ -23,7 +24,7 @@ from popug_cli.messages.scheduler import RunDue
 from popug_cli.platform.files import exposure_of
 
 if TYPE_CHECKING:
-    from popug_cli.server.run import BackgroundWork, Join, OpenForServer
+    from popug_cli.server.run import BackgroundWork, Join, ListenOptions, OpenForServer
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MAX_PORT = 65_535
@@ -80,30 +81,22 @@ def serve(
     ] = None,
     homes: HomesOption = None,
     brokers: BrokersOption = None,
+    gateway: Annotated[bool, typer.Option("--gateway", help="Serve a cluster, by asking its services.")] = False,
 ) -> None:
     """Serve this company to many users and programs, in the foreground until SIGINT or SIGTERM."""
     if database is not None:
         _use_database(context, database)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _exit_now)
+    _prepare_process()
+    options = _listen_options(
+        context, socket, group, listen, (tls_cert, tls_key), behind_proxy=behind_proxy, is_gateway=gateway
+    )
+    if gateway:
+        require_only_gateway(module=module, brokers=brokers, scheduler=scheduler)
+        serve_gateway(context, options, homes)
+        return
+    from popug_cli.server import run
+
     join = _join_cluster(context, module, homes, brokers, scheduler=scheduler)
-    try:
-        from popug_cli.server import run
-    except ImportError as error:
-        raise Unavailable(
-            "server_unavailable",
-            f"popug serve needs a package that is not installed ({error.name}).",
-            hint="Install popug with its extra: pip install 'popug[server]'.",
-        ) from error
-    address = _parse_address(listen) if listen is not None else None
-    tls = _check_tls_files(tls_cert, tls_key, address)
-    if tls:
-        _check_private(tls[1])
-    path, group = _socket_outside_home(context, socket, group)
-    host, port = address or (None, 0)
-    hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
-    certificate, key = tls or (None, None)
-    options = run.ListenOptions(path, group, host, port, certificate, key, hosts)
     background = _background_work(context, scheduler=scheduler)
     with log_to_stderr(context):
         run.serve(context.home, options, partial(_show_addresses, context), __version__, background, join)
@@ -125,6 +118,30 @@ def install(
     context.screen.show(
         plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in (*plan.hints(), *database_variable.hints()))]
     )
+
+
+def _listen_options(
+    context: CommandContext,
+    socket: Path | None,
+    group: str | None,
+    listen: str | None,
+    tls_files: tuple[Path | None, Path | None],
+    *,
+    behind_proxy: bool,
+    is_gateway: bool,
+) -> "ListenOptions":
+    """Return the addresses to listen on; raise ``usage`` or ``insecure_file`` for options that cannot be used."""
+    from popug_cli.server.run import ListenOptions
+
+    address = _parse_address(listen) if listen is not None else None
+    tls = _check_tls_files(*tls_files, address)
+    if tls:
+        _check_private(tls[1])
+    path, group = (socket, group) if is_gateway else _socket_outside_home(context, socket, group)
+    host, port = address or (None, 0)
+    hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
+    certificate, key = tls or (None, None)
+    return ListenOptions(path, group, host, port, certificate, key, hosts)
 
 
 def _use_database(context: CommandContext, url: str) -> None:
@@ -168,6 +185,20 @@ def _show_addresses(context: CommandContext, urls: list[str]) -> None:
     else:
         context.printer.line(sentence)
     context.printer.out.flush()
+
+
+def _prepare_process() -> None:
+    """Exit on a signal from now on; raise ``server_unavailable`` if a package of the server is not installed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _exit_now)
+    try:
+        from popug_cli.server import run  # noqa: F401
+    except ImportError as error:
+        raise Unavailable(
+            "server_unavailable",
+            f"popug serve needs a package that is not installed ({error.name}).",
+            hint="Install popug with its extra: pip install 'popug[server]'.",
+        ) from error
 
 
 def _exit_now(number: int, frame: object) -> None:
