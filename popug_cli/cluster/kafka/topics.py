@@ -1,5 +1,6 @@
 """Create the topics of a cluster, and check that existing ones keep its promises."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from popug_cli.messages.topics import (
 )
 
 ADMIN_SECONDS = 15.0
+PROPAGATION_SECONDS = 5.0
+POLL_SECONDS = 0.1
 LEAST_MESSAGE_BYTES = MAX_RECORD_BYTES + 10_000  # a batch has a header, and grows if lz4 cannot compress it
 IN_SYNC = "min.insync.replicas"
 
@@ -57,10 +60,10 @@ def check_topics(
 
     More replicas than ``replication_factor`` are accepted. Raise ``brokers_unavailable``.
     """
-    names = list(topics)
+    names = list(dict.fromkeys(topics))
     requests = AdminRequests(connection, ADMIN_SECONDS)
-    found = requests.metadata().topics
-    present = [name for name in names if name in found and found[name].error is None]
+    found = _found_topics(requests, names)
+    present = [name for name in names if name in found]
     values = _settings_of(requests, present)
     differences = {name: [absence(connection)] for name in names if name not in present}
     for name in present:
@@ -77,6 +80,17 @@ def check_topics(
             hint=_hint(faulty, connection),
             details={"topics": {name: list(faults) for name, faults in sorted(faulty.items())}},
         )
+
+
+def _found_topics(requests: AdminRequests, names: list[str]) -> dict[str, Any]:
+    """Return the topics that exist, by name. One that was just created may be unknown to a broker for a moment."""
+    deadline = time.monotonic() + PROPAGATION_SECONDS
+    while True:
+        topics = requests.metadata().topics
+        found = {name: topics[name] for name in names if name in topics and topics[name].error is None}
+        if len(found) == len(names) or time.monotonic() > deadline:
+            return found
+        time.sleep(POLL_SECONDS)
 
 
 def _settings_of(requests: AdminRequests, names: list[str]) -> dict[str, dict[str, str]]:
