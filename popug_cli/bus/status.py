@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
-from popug_cli.bus.cursors import unknown_versions
+from popug_cli.bus.cursors import cursor_positions, unknown_versions
 from popug_cli.bus.log import IS_RARE, decode_text, type_condition
+from popug_cli.bus.publisher import MAX_POSITION
 from popug_cli.bus.unlinked_events import BEFORE_FIRST_POSITION, first_sentences, problems_of_unlinked
 from popug_cli.kernel.text import counted
 from popug_cli.messages.base import EVENTS
@@ -25,17 +26,10 @@ SELECT_INBOX_GAPS = """
 
 def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
     """Return the state of the log and of every consumer."""
-    cursors = context.connection.select("SELECT consumer, position FROM bus_cursors")
-    positions: dict[str, int] = dict(cursors)
-    parked = context.connection.select(
-        "SELECT consumer, state, count(*) AS number FROM bus_set_aside GROUP BY consumer, state"
-    )
-    states = Counter({(consumer, state): number for consumer, state, number in parked})
+    positions = cursor_positions(context)
     return BusStatus(
         last_sequence=context.position,
-        consumers=[
-            _consumer_status(context, consumer, positions.get(consumer.name, 0), states) for consumer in consumers
-        ],
+        consumers=consumer_statuses(context, consumers),
         unknown=_unknown_types(context),
         problems=[
             *log_problems(context),
@@ -45,6 +39,20 @@ def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
             *first_sentences(problems_of_unlinked(context)),
         ],
     )
+
+
+def consumer_statuses(
+    context: Context, consumers: Sequence[Consumer], *, within: int = MAX_POSITION
+) -> list[ConsumerStatus]:
+    """Return the state of every consumer; ``lag`` counts the events ``within`` so many positions after its cursor."""
+    positions = cursor_positions(context)
+    parked = context.connection.select(
+        "SELECT consumer, state, count(*) AS number FROM bus_set_aside GROUP BY consumer, state"
+    )
+    states = Counter({(consumer, state): number for consumer, state, number in parked})
+    return [
+        _consumer_status(context, consumer, positions.get(consumer.name, 0), states, within) for consumer in consumers
+    ]
 
 
 def log_problems(context: Context) -> Iterator[str]:
@@ -121,14 +129,15 @@ def states_of(context: Context, sequence: int) -> dict[str, str]:
 
 
 def _consumer_status(
-    context: Context, consumer: Consumer, position: int, states: "Counter[tuple[str, str]]"
+    context: Context, consumer: Consumer, position: int, states: "Counter[tuple[str, str]]", within: int
 ) -> ConsumerStatus:
     is_subscribed = type_condition(consumer.types, consumer.prefixes)
-    statement = f"SELECT count(*) FROM bus_log WHERE sequence > ? AND {is_subscribed}"
-    lag = context.connection.scalar(statement, position, *consumer.types, *consumer.prefixes)
+    statement = f"SELECT count(*) FROM bus_log WHERE sequence > ? AND sequence <= ? AND {is_subscribed}"
+    up_to = min(position + within, MAX_POSITION)
+    lag = context.connection.scalar(statement, position, up_to, *consumer.types, *consumer.prefixes)
     return ConsumerStatus(
         consumer=consumer.name,
-        position=position if lag or position > context.position else context.position,
+        position=context.position if lag == 0 and position <= context.position <= up_to else position,
         lag=lag,
         dead=states[consumer.name, "dead"],
         waiting=states[consumer.name, "waiting"] + states[consumer.name, "retrying"],

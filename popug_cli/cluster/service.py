@@ -72,6 +72,7 @@ def joined(
 
     runtime = company.runtime
     leadership = Leadership(runtime.service, runtime.database.leader_lock(), runtime.newest, lead)
+    company.is_leader = lambda: leadership.is_leader
     leadership.start()
     try:
         yield leadership

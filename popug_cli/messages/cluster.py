@@ -2,6 +2,7 @@
 
 import msgspec
 
+from popug_cli.messages.bus import BusStatus
 from popug_cli.messages.company import Check
 
 
@@ -67,3 +68,55 @@ class ClusterRestored(msgspec.Struct, frozen=True):
     cluster: str
     held_mails: int
     services: list[ServicePlace]
+
+
+class ServiceReport(msgspec.Struct, frozen=True):
+    """One service: whether its server answers, the status of its log, and what is set aside.
+
+    ``status`` is None if the database does not answer; ``problem`` then says why. ``at_stake_cents`` is the money in
+    the events that billing has set aside.
+    """
+
+    service: str
+    is_served: bool
+    problem: str | None
+    status: BusStatus | None
+    at_stake_cents: int
+
+
+class BrokerReport(msgspec.Struct, frozen=True):
+    """A broker: its id, its address (empty if it is not known), and whether it is up."""
+
+    id: int
+    address: str
+    is_up: bool
+
+
+class TopicReport(msgspec.Struct, frozen=True):
+    """A topic: whether it exists, how many replicas it has and how many are in sync, and the offset of its end."""
+
+    topic: str
+    exists: bool
+    replicas: int
+    in_sync: int
+    end_offset: int | None
+
+
+class HostReport(msgspec.Struct, frozen=True):
+    """A PostgreSQL server: ``primary``, ``standby`` or ``unreachable``, and how many bytes it is behind the primary."""
+
+    address: str
+    role: str
+    lag_bytes: int | None
+
+
+class ClusterReport(msgspec.Struct, frozen=True):
+    """The state of a whole cluster. ``problems`` are sentences for people; ``is_intact`` is False if a log changed."""
+
+    prefix: str
+    services: list[ServiceReport]
+    brokers: list[BrokerReport]
+    topics: list[TopicReport]
+    databases: list[HostReport]
+    problems: list[str]
+    is_intact: bool

@@ -13,13 +13,18 @@ from popug_cli.messages.services import SERVICES
 
 PARTITIONS = 1  # so that the order of a publisher's log is the order of its topic
 REPLICATION_FACTOR = 3
+MIN_IN_SYNC = 2
+RETENTION_MS = 7 * 24 * 3600 * 1000
+MAX_MESSAGE_BYTES = 1_048_588  # of a batch of records
 # Kafka's names and values: https://kafka.apache.org/documentation/#topicconfigs
-TOPIC_SETTINGS: Mapping[str, str] = {
+FIXED_SETTINGS: Mapping[str, str] = {
+    "unclean.leader.election.enable": "false",
     "cleanup.policy": "delete",
     "message.timestamp.type": "LogAppendTime",
-    "min.insync.replicas": "2",
-    "retention.ms": str(7 * 24 * 60 * 60 * 1000),
-    "unclean.leader.election.enable": "false",
+}
+CREATED_SETTINGS: Mapping[str, str] = {
+    "retention.ms": str(RETENTION_MS),
+    "max.message.bytes": str(MAX_MESSAGE_BYTES),
 }
 REBUILDING_SERVICES = frozenset({"analytics"})
 

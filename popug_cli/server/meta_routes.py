@@ -3,7 +3,7 @@
 import asyncio
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,9 +14,13 @@ from popug_cli.server import http_errors, openapi
 from popug_cli.server.application import Response, Route, WebRequest
 from popug_cli.server.event_stream import PAGE_EVENTS, Feed, Subscription
 from popug_cli.server.request_limits import ServerIdentity
+from popug_cli.server.request_meter import not_installed
 from popug_cli.server.requests import JSON, MAX_INTEGER, invalid_message
 from popug_cli.server.served import Served
 from popug_cli.server.thread_pools import ThreadPools
+
+if TYPE_CHECKING:
+    from popug_cli.server.metrics import Metrics
 
 EVENT_STREAM = f"{openapi.EVENT_STREAM}; charset=utf-8"
 HTML = "text/html; charset=utf-8"
@@ -25,11 +29,16 @@ NO_SCRIPT_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src '
 
 
 def routes(
-    company: Served, pools: ThreadPools, shutdown_requested: asyncio.Event, server_identity: ServerIdentity
+    company: Served,
+    pools: ThreadPools,
+    shutdown_requested: asyncio.Event,
+    server_identity: ServerIdentity,
+    metrics: "Metrics | None",
 ) -> list[Route]:
     """Return the routes that do not belong to a message."""
     return [
         *_health_and_key_routes(company, pools, shutdown_requested, server_identity),
+        _metrics_route(pools, metrics),
         _event_stream_route(company, pools, shutdown_requested),
         *_schema_routes(server_identity),
     ]
@@ -64,6 +73,17 @@ def _health_and_key_routes(
         return Response(msgspec.json.encode(result.answer), openapi.JWK_SET_JSON)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/.well-known/jwks.json", jwks)]
+
+
+def _metrics_route(pools: ThreadPools, metrics: "Metrics | None") -> Route:
+    async def answer(request: WebRequest) -> Response:
+        if metrics is None:
+            raise not_installed()
+        accepted = request.header(b"accept") or ""
+        content, media_type = await pools.run(None, lambda: metrics.render(accepted))
+        return Response(content, media_type)
+
+    return Route("/metrics", answer)
 
 
 def _event_stream_route(company: Served, pools: ThreadPools, shutdown_requested: asyncio.Event) -> Route:

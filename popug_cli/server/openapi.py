@@ -15,6 +15,7 @@ OpenApiDocument = dict[str, Any]
 OPENAPI_JSON = "application/vnd.oai.openapi+json"
 JWK_SET_JSON = "application/jwk-set+json"
 EVENT_STREAM = "text/event-stream"
+PROMETHEUS = "text/plain"
 REFERENCE = "#/components/schemas/{name}"
 ERROR_DESCRIPTIONS = {
     400: "The body is not valid JSON, or the request is not valid HTTP",
@@ -114,6 +115,7 @@ def _meta_paths(key_set: OpenApiDocument) -> Iterator[tuple[str, OpenApiDocument
     status_schema = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}
     yield "/healthz", _get("healthz", "Whether the process is alive.", JSON, status_schema)
     yield "/readyz", _get("readyz", "Whether the server can process messages.", JSON, status_schema)
+    yield "/metrics", _get("metrics", "The metrics, for Prometheus; without its package, 404.", PROMETHEUS, {})
     key_set_description = "The public keys that verify tokens, as a JWK set."
     yield "/.well-known/jwks.json", _get("jwks", key_set_description, JWK_SET_JSON, key_set)
     yield "/v1/events", _get("events", EVENT_STREAM_DESCRIPTION, EVENT_STREAM, {"type": "string"})

@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -35,6 +35,9 @@ from popug_cli.server.requests import (
 from popug_cli.server.served import Served
 from popug_cli.server.thread_pools import ThreadPools
 
+if TYPE_CHECKING:
+    from popug_cli.server.metrics import Metrics
+
 LONGEST_PAUSE_SECONDS = 0.5  # many requests may wait at once, and each attempt costs CPU time
 REPORTED_EXIT_STATUSES = {InternalError.exit_status, IntegrityViolation.exit_status}
 ReportError = Callable[[Exception], None]
@@ -46,6 +49,7 @@ def build(
     shutdown_requested: asyncio.Event,
     server_identity: ServerIdentity,
     report_error: ReportError,
+    metrics: "Metrics | None" = None,
 ) -> Application:
     """Build the application. `report_error` is called for internal errors and integrity violations."""
 
@@ -56,7 +60,7 @@ def build(
         [
             *(_message_route(declaration, company, pools, shutdown_requested) for declaration in public_messages()),
             *(part_routes.routes(company, run_part) if isinstance(company, ServedCompany) else ()),
-            *meta_routes.routes(company, pools, shutdown_requested, server_identity),
+            *meta_routes.routes(company, pools, shutdown_requested, server_identity, metrics),
         ],
         convert_error=partial(_http_error_of, report_error=report_error),
     )

@@ -30,6 +30,7 @@ from popug_cli.server.access_log import AccessLog
 from popug_cli.server.connection_limits import KEEP_ALIVE_TIMEOUT_SECONDS, LimitedConnection, TlsHandshake
 from popug_cli.server.peers import ConnectionBudget
 from popug_cli.server.request_limits import AsgiApp, RequestGuard, ServerIdentity
+from popug_cli.server.request_meter import RequestMeter, open_metrics
 from popug_cli.server.served import Served
 from popug_cli.server.sockets import Listener
 from popug_cli.server.thread_pools import THREADS, ThreadPools
@@ -181,10 +182,13 @@ async def _serve_until_shutdown(
     for number in SIGNALS:
         loop.add_signal_handler(number, shutdown.requested.set)
     server_identity = ServerIdentity(version, company.home_id, company.time_zone, options.hosts)
-    application = routes.build(company, pools, shutdown.requested, server_identity, log_failed_request)
-
-    guard = _build_guard(application, company, pools, server_identity)
-    app = AccessLog(guard, application.paths) if ACCESS_LOG.isEnabledFor(logging.INFO) else guard
+    metrics = open_metrics(company, version)
+    application = routes.build(company, pools, shutdown.requested, server_identity, log_failed_request, metrics)
+    app: AsgiApp = _build_guard(application, company, pools, server_identity)
+    if metrics is not None:
+        app = RequestMeter(app, metrics, application.paths)
+    if ACCESS_LOG.isEnabledFor(logging.INFO):
+        app = AccessLog(app, application.paths)
     home_socket = listeners[0].socket.getsockname() if isinstance(company, ServedCompany) else ""
     budget = ConnectionBudget(connection_limit(len(listeners)), home_socket)
     servers = _build_servers(app, server_identity, listeners, options, budget)

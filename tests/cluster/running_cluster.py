@@ -146,16 +146,24 @@ class RunningCluster:
         """Return the address of the gateway."""
         return next(url for url in self.processes[GATEWAY].urls if url.startswith("http"))
 
-    def run(self, *words: str, token: str = "", text: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command of a client against the gateway."""
+    def log_in(self, username: str, password: str) -> str:
+        """Return a new token of a user."""
+        done = self.run("login", username, "--password-stdin", "--print-token", text=f"{password}\n", as_json=False)
+        assert done.returncode == 0, done
+        return done.stdout.strip()
+
+    def run(
+        self, *words: str, token: str = "", text: str = "", as_json: bool = True, server: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of a client against the gateway, or against another ``server``."""
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.homes),
             "POPUG_HOME": str(self.homes / "client"),
-            "POPUG_SERVER": self.url,
+            "POPUG_SERVER": server or self.url,
             **({"POPUG_TOKEN": token} if token else {}),
         }
-        line = [*PROGRAM, *words, "--json"]
+        line = [*PROGRAM, *words, *(["--json"] if as_json else [])]
         return subprocess.run(
             line, env=environment, input=text, capture_output=True, text=True, check=False, timeout=120
         )
@@ -179,6 +187,19 @@ class RunningCluster:
         )
         assert done.returncode == 0, (words, done)
         return json.loads(done.stdout)
+
+    def another(self, service: str) -> ServerProcess:
+        """Start a second process of a service, with a home of its own, and wait until it listens."""
+        homes = self.homes / "second"
+        (homes / service).mkdir(parents=True)
+        environment = self.environment | {"POPUG_CLUSTER_HOMES": str(homes)}
+        environment["POPUG_SERVICES"] = ",".join(f"{name}=unix://{self.homes / name}/popug.sock" for name in SERVICES)
+        options = ("--module", service, "--listen", "127.0.0.1:0")
+        process = ServerProcess(service, options, environment, homes / f"{service}.log")
+        self.processes[f"second {service}"] = process
+        process.begin()
+        process.wait()
+        return process
 
     def close(self) -> None:
         """End all processes."""

@@ -3,7 +3,6 @@
 A process that has died is started again after ``RESTART_SECONDS``, as systemd would do.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -40,7 +39,7 @@ class TrialCluster:
         self._create_company()
         stack.callback(self.cluster.close)
         self.cluster.start()
-        self.admin_token = self._log_in()
+        self.admin_token = self.cluster.log_in(ADMIN, PASSWORD)
         self.parts = self._parts()
 
     def document(self) -> dict[str, Any]:
@@ -83,11 +82,6 @@ class TrialCluster:
         if words[0] == "init":
             environment.pop("POPUG_DATABASE")
         self.cluster.operate(*words, text=text, environment=environment)
-
-    def _log_in(self) -> str:
-        done = self.cluster.run("login", ADMIN, "--password-stdin", text=f"{PASSWORD}\n")
-        assert done.returncode == 0, done
-        return str(json.loads(done.stdout)["token"])
 
     def _parts(self) -> Mapping[str, Part]:
         order = (GATEWAY, *SERVICES)

@@ -31,7 +31,7 @@ COMMANDS, OPERATING, CONTRIBUTING, ARCHITECTURE, GLOSSARY = (
 PAGES = (README, OPERATING, CONTRIBUTING, COMMANDS, ARCHITECTURE, GLOSSARY)
 ROLES = (Role.WORKER, Role.ACCOUNTANT, Role.MANAGER, Role.ADMIN)
 SENT_AS = {"events follow": "events list", "dashboard": "tasks list"}
-OWN_HOME = {"cluster init", "demo", "scheduler install", "serve", "serve install"}
+OWN_HOME = {"cluster init", "cluster status", "demo", "scheduler install", "serve", "serve install"}
 EVERYWHERE = {"--json", "--plain", "--home", "--server", "--help"}
 FENCED = re.compile(
     r"(?:^<!-- (?P<note>[^\n]*) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE

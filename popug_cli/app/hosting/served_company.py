@@ -51,11 +51,13 @@ class PerformResult:
 class ServedCompany:
     """The company of a home, held open. Raise the errors of ``bootstrap.open_runtime``, which also uses ``warn``.
 
-    In a service of a cluster, ``open_asking`` is set by what connects it with the other services.
+    In a service of a cluster, ``open_asking`` is set by what connects it with the other services, and ``is_leader`` by
+    the election of a leader: it returns whether this process does the work that one process does for all.
     """
 
     def __init__(self, home: Home, *, threads: int, warn: Callable[[str], None] = lambda sentence: None) -> None:
         self.home = home
+        self.is_leader: Callable[[], bool] = lambda: not self.runtime.service
         self.open_asking: OpenAsking = lambda token, backend: no_other_service
         self._coordinator = ThreadCoordinator()
         self._idempotency = IdempotencyGuard()
@@ -209,12 +211,12 @@ class ServedCompany:
     def probe(self) -> dict[str, Any]:
         """Check by a read that the company can be used; raise the error otherwise, such as ``newer_database``.
 
-        Return nothing that ``/readyz`` should say in addition.
+        Return what ``/readyz`` says in addition: the name of a service. Its streams and its relay do not matter here.
         """
         self.check()
         with self._fresh_runtime().reading(ANONYMOUS) as context:
             context.connection.refuse_newer()
-        return {}
+        return {"service": self._runtime.service} if self._runtime.service else {}
 
     def check(self) -> None:
         """Raise ``server_unavailable`` if the database files were replaced or truncated since they were opened."""

@@ -19,9 +19,11 @@ from popug_cli.messages.envelope import Envelope
 from popug_cli.messages.schema import all_schemas
 from popug_cli.messages.services import SERVICES
 from popug_cli.messages.topics import (
+    CREATED_SETTINGS,
+    FIXED_SETTINGS,
+    MIN_IN_SYNC,
     PARTITIONS,
     REPLICATION_FACTOR,
-    TOPIC_SETTINGS,
     published_events,
     received_events,
 )
@@ -69,6 +71,12 @@ def document(version: str, prefix: str) -> AsyncApiDocument:
     }
 
 
+def _topic_configuration() -> AsyncApiDocument:
+    """Return the settings of a topic as values of JSON; the binding has the policy as a list."""
+    settings = {**FIXED_SETTINGS, **CREATED_SETTINGS, "min.insync.replicas": str(MIN_IN_SYNC)}
+    return {name: [value] if name == "cleanup.policy" else _typed(value) for name, value in sorted(settings.items())}
+
+
 def _channel(service: str, topic: str) -> AsyncApiDocument:
     return {
         "address": topic,
@@ -82,17 +90,15 @@ def _channel(service: str, topic: str) -> AsyncApiDocument:
                 "topic": topic,
                 "partitions": PARTITIONS,
                 "replicas": REPLICATION_FACTOR,
-                "topicConfiguration": {name: _typed(name, value) for name, value in TOPIC_SETTINGS.items()},
+                "topicConfiguration": _topic_configuration(),
                 "bindingVersion": BINDING_VERSION,
             }
         },
     }
 
 
-def _typed(name: str, value: str) -> Any:
-    """Return a setting of a topic as a value of JSON; the binding has the policy as a list."""
-    if name == "cleanup.policy":
-        return value.split(",")
+def _typed(value: str) -> Any:
+    """Return a number or a truth value for its text, else the text."""
     try:
         return json.loads(value)
     except json.JSONDecodeError:

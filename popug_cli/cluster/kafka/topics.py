@@ -10,19 +10,16 @@ from popug_cli.cluster.kafka.connection import KafkaConnection
 from popug_cli.cluster.kafka.errors import ClientTrouble, create_command, error_in, error_of_request, open_client
 from popug_cli.cluster.kafka.producer import MAX_RECORD_BYTES
 from popug_cli.kernel.errors import Conflict
+from popug_cli.messages.topics import (
+    CREATED_SETTINGS,
+    FIXED_SETTINGS,
+    MIN_IN_SYNC,
+    PARTITIONS,
+    REPLICATION_FACTOR,
+)
 
-REPLICATION_FACTOR = 3
-MIN_IN_SYNC = 2
-RETENTION_MS = 7 * 24 * 3600 * 1000
-MAX_MESSAGE_BYTES = 1_048_588
 ADMIN_SECONDS = 20.0
-SETTINGS = {
-    "unclean.leader.election.enable": "false",
-    "cleanup.policy": "delete",
-    "message.timestamp.type": "LogAppendTime",
-}
 MINIMUMS = {"max.message.bytes": MAX_RECORD_BYTES + 10_000}  # a batch has a header, and what lz4 cannot shorten grows
-CREATED_ONLY = {"retention.ms": str(RETENTION_MS), "max.message.bytes": str(MAX_MESSAGE_BYTES)}
 
 
 def create_topics(
@@ -33,8 +30,11 @@ def create_topics(
     With fewer than two replicas, a topic accepts a record that only one has. Raise ``brokers_unavailable``.
     """
     names = list(topics)
-    config = {**SETTINGS, **CREATED_ONLY, "min.insync.replicas": str(min(MIN_IN_SYNC, replication_factor))}
-    new = [NewTopic(name, num_partitions=1, replication_factor=replication_factor, config=config) for name in names]
+    config = {**FIXED_SETTINGS, **CREATED_SETTINGS, "min.insync.replicas": str(min(MIN_IN_SYNC, replication_factor))}
+    new = [
+        NewTopic(name, num_partitions=PARTITIONS, replication_factor=replication_factor, config=config)
+        for name in names
+    ]
     admin, trouble = open_client(AdminClient, connection, {})
     results = admin.create_topics(new, operation_timeout=ADMIN_SECONDS, request_timeout=ADMIN_SECONDS)
     created = []
@@ -107,7 +107,7 @@ def _layout_differences(partitions: Mapping[int, Any], replication_factor: int) 
 
 
 def _setting_differences(values: Mapping[str, str], replication_factor: int) -> Iterator[str]:
-    for key, expected in SETTINGS.items():
+    for key, expected in FIXED_SETTINGS.items():
         if values.get(key, "").lower() != expected.lower():
             yield f"{key} is {values.get(key, 'not set')} instead of {expected}"
     for key, minimum in {"min.insync.replicas": min(MIN_IN_SYNC, replication_factor), **MINIMUMS}.items():
@@ -128,7 +128,7 @@ def _hint(faulty: Mapping[str, list[str]], connection: KafkaConnection) -> str:
         )
     config = ",".join(
         f"{key}={value}"
-        for key, value in {**SETTINGS, "min.insync.replicas": str(MIN_IN_SYNC), **CREATED_ONLY}.items()
+        for key, value in {**FIXED_SETTINGS, "min.insync.replicas": str(MIN_IN_SYNC), **CREATED_SETTINGS}.items()
         if any(fault.startswith(f"{key} ") for fault in faults)
     )
     return f"Run `kafka-configs.sh {server} --alter --entity-type topics --entity-name {name} --add-config {config}`."

@@ -16,7 +16,7 @@ from tests.support.running_server import (
 )
 from tests.support.server_fixture import ServerFixture
 
-READ_PATHS = ("/healthz", "/readyz", "/schema", "/schema/openapi.json", "/.well-known/jwks.json")
+READ_PATHS = ("/healthz", "/readyz", "/metrics", "/schema", "/schema/openapi.json", "/.well-known/jwks.json")
 SHORT = """
 from popug_cli.server import connection_limits, request_limits
 request_limits.MAX_MESSAGE_BYTES = 200_000

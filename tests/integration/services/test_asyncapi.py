@@ -106,6 +106,7 @@ def test_channels_are_the_topics() -> None:
         assert (binding["partitions"], binding["replicas"]) == (1, 3)
         assert binding["topicConfiguration"] == {
             "cleanup.policy": ["delete"],
+            "max.message.bytes": 1_048_588,
             "message.timestamp.type": "LogAppendTime",
             "min.insync.replicas": 2,
             "retention.ms": 604_800_000,

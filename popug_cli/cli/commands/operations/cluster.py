@@ -9,7 +9,7 @@ import typer
 from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Hint
 from popug_cli.cluster.places import Places, places_from
-from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.errors import IntegrityViolation, InvalidInput
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import (
     BROKERS,
@@ -74,6 +74,25 @@ def init(
     finally:
         company.close()
     context.screen.show(answer, lambda: _created_lines(answer, settings))
+
+
+@command(group, "status")
+def status(
+    context: CommandContext,
+    brokers: BrokersOption = None,
+    database: DatabaseOption = None,
+    homes: HomesOption = None,
+    prefix: PrefixOption = None,
+) -> None:
+    """Show every part of a cluster on one screen: services, streams, brokers, databases; exit 7 if a log changed."""
+    from popug_cli.cli.commands.operations.cluster_report import report_blocks
+    from popug_cli.cluster.status import cluster_status
+
+    settings, places = find_places(context, brokers=brokers, database=database, homes=homes, prefix=prefix)
+    report = cluster_status(settings, places)
+    context.screen.show(report, lambda: report_blocks(report))
+    if not report.is_intact:
+        raise typer.Exit(IntegrityViolation.exit_status)
 
 
 def find_places(

@@ -19,7 +19,7 @@ from popug_cli.cli.context import CommandContext, command
 from popug_cli.kernel.disk_errors import unwritable
 from popug_cli.kernel.errors import IntegrityViolation, InvalidInput
 from popug_cli.kernel.text import counted
-from popug_cli.messages.base import MAX_ANSWER_ROWS
+from popug_cli.messages.base import MAX_ANSWER_ROWS, Query
 from popug_cli.messages.bus import (
     DescribeTopics,
     DropDeadLetter,
@@ -237,20 +237,15 @@ def schemas(
     ] = False,
 ) -> None:
     """Print the JSON Schema of every event type, or write them to files."""
-    if asyncapi:
-        topics = context.backends.perform(DescribeTopics())
-        if out is None:
-            context.printer.document(topics)
-            return
-        _write_documents(out, {"asyncapi": topics})
-        context.screen.show(topics, lambda: [f"Wrote {out / 'asyncapi.json'}."])
-        return
-    answer = context.backends.perform(ShowSchemas())
+    message: Query[Any] = DescribeTopics() if asyncapi else ShowSchemas()
+    answer = context.backends.perform(message)
     if out is None:
         context.printer.document(answer)
         return
-    _write_documents(out, answer.schemas)
-    context.screen.show(answer, lambda: [f"Wrote {counted(len(answer.schemas), 'schema')} to {out}."])
+    documents = {"asyncapi": answer} if asyncapi else answer.schemas
+    _write_documents(out, documents)
+    written = str(out / "asyncapi.json") if asyncapi else f"{counted(len(documents), 'schema')} to {out}"
+    context.screen.show(answer, lambda: [f"Wrote {written}."])
 
 
 def _write_documents(directory: Path, documents: Mapping[str, Any]) -> None:
