@@ -110,6 +110,10 @@ class ServiceClients:
         if error.code == "in_doubt":
             sentence = f"The service {service} broke off before its answer came; the request may have taken effect."
             return Unavailable("in_doubt", sentence, hint=error.hint, details=details)
+        if error.code == "server_version":
+            sentence = f"The service {service} has another version than the server that asks it, or another address."
+            hint = "Install the same version everywhere, and check POPUG_SERVICES."
+            return Unavailable("server_version", sentence, hint=hint, details=details)
         return Unavailable(
             "service_unavailable",
             f"The service {service} does not answer now.",
