@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from datetime import UTC, datetime
 from itertools import chain, count
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -33,6 +34,7 @@ SELECT_DATABASE_ID = (
 )
 RECONNECT_SECONDS = 20.0
 RECONNECT_PAUSE_SECONDS = 0.1
+PROBE_SECONDS = 2  # the shortest time that libpq takes for connect_timeout
 MAX_CLOCK_DIFFERENCE_SECONDS = 5.0
 CLOCK_CHECK_SECONDS = 5.0
 
@@ -61,6 +63,7 @@ class PostgresDatabase(Database):
         self._threads = threads
         self._idle: list[Driver] = []  # ``append`` and ``pop`` of a list are atomic
         self._reconnect_until = [0.0]  # shared with copies
+        self._gives_up = Event()
         self.clock_checked_at = [float("-inf")]
 
     @contextmanager
@@ -88,6 +91,20 @@ class PostgresDatabase(Database):
     def leader_lock(self) -> PostgresLeaderLock:
         """Return the lock that one process of the service at a time can hold; it is not connected yet."""
         return PostgresLeaderLock(self._parameters, self.address)
+
+    def stop_reconnecting(self) -> None:
+        """Let ``connect`` raise after its first attempt, from now on, in this database and its replica."""
+        self._gives_up.set()
+        if self.replica is not None:
+            self.replica.stop_reconnecting()
+
+    def is_reachable(self) -> bool:
+        """Return whether a server that takes writes accepts a new connection within ``PROBE_SECONDS`` for each host."""
+        try:
+            psycopg.connect(**{**self._parameters, "connect_timeout": PROBE_SECONDS}).close()
+        except psycopg.Error:
+            return False
+        return True
 
     def close(self) -> None:
         """Close all connections that are not in use."""
@@ -126,7 +143,7 @@ class PostgresDatabase(Database):
             except psycopg.Error as error:
                 if error.sqlstate in errors.CONNECTION_ENDED:  # the server had accepted the connection
                     self.note_lost_connection()
-                if time.monotonic() > self._reconnect_until[0]:
+                if self._gives_up.is_set() or time.monotonic() > self._reconnect_until[0]:
                     raise errors.connection_error(self.address, error) from error
                 self.while_waiting()
                 time.sleep(RECONNECT_PAUSE_SECONDS)
