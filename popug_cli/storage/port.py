@@ -234,6 +234,13 @@ class Database(ABC):
     def ignoring_stop_requests(self) -> "Database":
         """Return the same database, whose write transactions wait for the lock although the process should stop."""
 
+    def stop_reconnecting(self) -> None:  # noqa: B027 - a file needs no connection
+        """Let no thread wait any longer for a server that cannot be reached, because the process ends."""
+
+    def is_reachable(self) -> bool:
+        """Return whether the database can be opened now; a server has about two seconds to answer."""
+        return True
+
     @abstractmethod
     def close(self) -> None:
         """Close all connections that are not in use."""

@@ -14,6 +14,7 @@ from tests.support.installed_company import Company  # noqa: E402  (after its as
 def pytest_configure(config: pytest.Config) -> None:
     """Let a server hold the companies, if that was asked for."""
     Company.is_served = config.getoption("--place") == "server"
+    Company.is_clustered = config.getoption("--place") == "cluster"
 
 
 @pytest.hookimpl(tryfirst=True)  # before options such as -m select by marker
@@ -60,7 +61,7 @@ STAFF = {"mira": "manager", "asya": "accountant", "kesha": "worker", "gosha": "w
 @pytest.fixture(scope="session")
 def staff_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
     """Ada (admin), Mira (manager), Asya (accountant), Kesha and Gosha (workers), all logged in."""
-    company = Company(tmp_path_factory.mktemp("staff"))
+    company = Company(tmp_path_factory.mktemp("staff"), is_template=True)
     company.init("ada")
     company.hire_all(STAFF)
     company.log_in_all(["ada", *STAFF])
@@ -70,7 +71,7 @@ def staff_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
 @pytest.fixture(scope="session")
 def lone_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
     """Ada (admin) and Kesha, the only assignable user."""
-    company = Company(tmp_path_factory.mktemp("lone"))
+    company = Company(tmp_path_factory.mktemp("lone"), is_template=True)
     company.init("ada")
     company.hire("kesha", "worker")
     company.log_in_all(["ada", "kesha"])
@@ -104,7 +105,7 @@ def staff(staff_template: Company, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def earned_template(lone_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
     """The company of two in which Kesha has completed four tasks, and so has a positive balance."""
-    company = lone_template.copy_to(tmp_path_factory.mktemp("earned"))
+    company = lone_template.copy_to(tmp_path_factory.mktemp("earned"), is_template=True)
     company.import_tasks("kesha", ["Feed the cage", "Wipe <b>the</b> glass & bars", "Mend the swing", "Oil the hinge"])
     company.ask_all(("kesha", ("task", "complete", str(number))) for number in (1, 2, 3, 4))
     return company

@@ -122,6 +122,13 @@ class Gateway:
         """Return True: nothing waits here between messages."""
         return True
 
+    def stop_reconnecting(self) -> None:
+        """Do nothing: the gateway has no database."""
+
+    def is_database_reachable(self) -> bool:
+        """Return True: a service that does not answer ends what waits for it."""
+        return True
+
     def close(self) -> None:
         """Close the idle connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)

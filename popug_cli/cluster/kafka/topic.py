@@ -38,6 +38,6 @@ class KafkaTopic:
         return self._reader.read(offset, limit, wait_seconds)
 
     def close(self) -> None:
-        """Close the clients. A call in another thread ends within a second, with ``brokers_unavailable``."""
+        """Close the clients. A call in another thread ends within 3 s, with ``brokers_unavailable``."""
         self._producer.close()
         self._reader.close()

@@ -1,11 +1,13 @@
 """Translate the statements of popug, which are written for SQLite, for psycopg."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+
+from popug_cli.storage.port import Values
 
 CACHED_STATEMENTS = 4_096
+MAX_CHARACTERS, NUMBER_CHARACTERS = 2_000, 8
 _LITERAL = re.compile(r"('(?:[^']|'')*')")
 _NAMED_PLACEHOLDER = re.compile(r"(?<![:\w]):([A-Za-z_]\w*)")
 _JSON_ARRAY = re.compile(r"SELECT value FROM json_each\((:\w+)\)")
@@ -30,23 +32,11 @@ def translate(statement: str, *, has_values: bool) -> str:
     return "".join(parts)
 
 
-_PLAIN_INSERT = re.compile(r"INSERT INTO (\w+) \(([\w, ]+)\) VALUES \((?:\?, ?)*\?\)")
+def is_long(statement: str, values: Values) -> bool:
+    """Return whether libpq may send a statement with its values in several parts, in the extended query protocol.
 
-
-@lru_cache(CACHED_STATEMENTS)
-def copy_statement(statement: str) -> str | None:
-    """Return the COPY for an INSERT of one row that only has ``?`` placeholders, or None for any other statement."""
-    parts = _PLAIN_INSERT.fullmatch(statement)
-    return f"COPY {parts[1]} ({parts[2]}) FROM STDIN" if parts else None
-
-
-def copy_lines(rows: Iterable[Sequence[Any]]) -> bytes:
-    """Return rows in the text format of COPY: https://www.postgresql.org/docs/15/sql-copy.html#id-1.9.3.55.9.2."""
-    return "".join("\t".join(map(_field, row)) + "\n" for row in rows).encode()
-
-
-def _field(value: Any) -> str:
-    if not isinstance(value, str):
-        return r"\N" if value is None else str(int(value))
-    text = value.replace("\\", r"\\")
-    return text.replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
+    It collects up to 8,192 bytes before it sends. A character has at most 4 bytes, and 10 bytes describe a value.
+    """
+    given = values.values() if isinstance(values, Mapping) else values
+    characters = sum(3 + len(value) if isinstance(value, str) else NUMBER_CHARACTERS for value in given)
+    return bool(values) and len(statement) + characters > MAX_CHARACTERS

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from datetime import UTC, datetime
 from itertools import chain, count
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -16,13 +17,14 @@ from popug_cli.storage.errors import treat_garbage_as_corruption
 from popug_cli.storage.migrate import NEWEST
 from popug_cli.storage.port import Connection, Database, Row, Values, bulk_statement
 from popug_cli.storage.postgres import commit, errors, schema
-from popug_cli.storage.postgres.dialect import copy_lines, copy_statement, translate
+from popug_cli.storage.postgres.array_insert import ArrayInsert, array_insert, statements
+from popug_cli.storage.postgres.dialect import is_long, translate
 from popug_cli.storage.postgres.leader_lock import PostgresLeaderLock
 from popug_cli.storage.postgres.session import BEGIN_AND_LOCK, BEGIN_READ_ONLY, Driver, ask, open_session
 from popug_cli.storage.postgres.url import PRIMARY, address_of, connection_parameters
 
 MIN_POOL_CONNECTIONS = 5
-MIN_COPIED_ROWS = 20
+MIN_ARRAY_ROWS = 20
 STATEMENTS_PER_MESSAGE = 200
 ON_REPETITION = "DO UPDATE"  # such an INSERT cannot have two rows with one key
 STREAMED_ROWS = 1_000
@@ -32,6 +34,7 @@ SELECT_DATABASE_ID = (
 )
 RECONNECT_SECONDS = 20.0
 RECONNECT_PAUSE_SECONDS = 0.1
+PROBE_SECONDS = 2  # the shortest time that libpq takes for connect_timeout
 MAX_CLOCK_DIFFERENCE_SECONDS = 5.0
 CLOCK_CHECK_SECONDS = 5.0
 
@@ -60,6 +63,7 @@ class PostgresDatabase(Database):
         self._threads = threads
         self._idle: list[Driver] = []  # ``append`` and ``pop`` of a list are atomic
         self._reconnect_until = [0.0]  # shared with copies
+        self._gives_up = Event()
         self.clock_checked_at = [float("-inf")]
 
     @contextmanager
@@ -87,6 +91,20 @@ class PostgresDatabase(Database):
     def leader_lock(self) -> PostgresLeaderLock:
         """Return the lock that one process of the service at a time can hold; it is not connected yet."""
         return PostgresLeaderLock(self._parameters, self.address)
+
+    def stop_reconnecting(self) -> None:
+        """Let ``connect`` raise after its first attempt, from now on, in this database and its replica."""
+        self._gives_up.set()
+        if self.replica is not None:
+            self.replica.stop_reconnecting()
+
+    def is_reachable(self) -> bool:
+        """Return whether a server that takes writes accepts a new connection within ``PROBE_SECONDS`` for each host."""
+        try:
+            psycopg.connect(**{**self._parameters, "connect_timeout": PROBE_SECONDS}).close()
+        except psycopg.Error:
+            return False
+        return True
 
     def close(self) -> None:
         """Close all connections that are not in use."""
@@ -125,7 +143,7 @@ class PostgresDatabase(Database):
             except psycopg.Error as error:
                 if error.sqlstate in errors.CONNECTION_ENDED:  # the server had accepted the connection
                     self.note_lost_connection()
-                if time.monotonic() > self._reconnect_until[0]:
+                if self._gives_up.is_set() or time.monotonic() > self._reconnect_until[0]:
                     raise errors.connection_error(self.address, error) from error
                 self.while_waiting()
                 time.sleep(RECONNECT_PAUSE_SECONDS)
@@ -170,8 +188,15 @@ class PostgresConnection(Connection):
         self._version: str | None = None  # of the schema, as the first message of a write transaction found it
 
     def run(self, statement: str, values: Values) -> "psycopg.Cursor[Row]":
-        """Run one statement and return the driver's cursor; raise ``psycopg.Error``."""
-        cursor = self._driver.execute(translate(statement, has_values=bool(values)).encode(), values or None)
+        """Run one statement and return the driver's cursor; raise ``psycopg.Error``.
+
+        A write transaction sends a long statement with the values written into it, as one message. A process that is
+        stopped between two messages of one statement would keep the write lock without limit.
+        """
+        translated = translate(statement, has_values=bool(values)).encode()
+        is_one_message = self.writes and is_long(statement, values)
+        cursor = psycopg.ClientCursor(self._driver) if is_one_message else self._driver.cursor()
+        cursor.execute(translated, values or None)
         if cursor.rowcount > 0 and not _is_query(cursor):
             self._changed_rows += cursor.rowcount
         return cursor
@@ -185,26 +210,22 @@ class PostgresConnection(Connection):
             yield from cursor
 
     def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run one statement with ``?`` placeholders for each row; return the number of changed rows.
-
-        What is sent is complete before the first byte leaves. But a process that is stopped between the beginning of a
-        COPY and the end of its data keeps the write lock: no time-out of the server applies while it waits for them.
-        """
-        if len(rows) < MIN_COPIED_ROWS:
-            if len(rows) > 1 and ON_REPETITION not in statement and (bulk := bulk_statement(statement, len(rows))):
+        """Run one statement with ``?`` placeholders for each row; return the number of changed rows."""
+        may_repeat = ON_REPETITION in statement
+        if len(rows) < MIN_ARRAY_ROWS:
+            if len(rows) > 1 and not may_repeat and (bulk := bulk_statement(statement, len(rows))):
                 return self.run(bulk, [*chain.from_iterable(rows)]).rowcount
             return sum(self.run(statement, row).rowcount for row in rows)
-        copying = copy_statement(statement)
-        changed = self._copy(copying, rows) if copying else self._run_together(statement, rows)
+        insert = None if may_repeat else array_insert(statement)
+        return self._insert_arrays(insert, rows) if insert else self._run_together(statement, rows)
+
+    def _insert_arrays(self, insert: ArrayInsert, rows: Sequence[Sequence[Any]]) -> int:
+        changed = 0
+        with psycopg.ClientCursor(self._driver) as cursor:
+            for statement in statements(insert, rows, self._driver):
+                changed += cursor.execute(statement).rowcount
         self._changed_rows += changed
         return changed
-
-    def _copy(self, copying: str, rows: Sequence[Sequence[Any]]) -> int:
-        lines = copy_lines(rows)
-        with self._driver.cursor() as cursor:
-            with cursor.copy(copying.encode()) as sink:
-                sink.write(lines)
-            return cursor.rowcount
 
     def _run_together(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         """Run a statement for each row, with the values written into it, many in one message."""
@@ -215,12 +236,13 @@ class PostgresConnection(Connection):
                 chunk = rows[start : start + STATEMENTS_PER_MESSAGE]
                 cursor.execute(";".join(cursor.mogrify(template.encode(), row) for row in chunk).encode())
                 changed += sum(max(result.rowcount, 0) for result in cursor.results())
+        self._changed_rows += changed
         return changed
 
     def insert_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         """Run one statement with ``?`` placeholders for many rows; return the number of changed rows."""
-        if len(rows) >= MIN_COPIED_ROWS and copy_statement(statement):
-            return self.execute_many(statement, rows)
+        if len(rows) >= MIN_ARRAY_ROWS and (insert := array_insert(statement)):
+            return self._insert_arrays(insert, rows)
         return super().insert_many(statement, rows)
 
     @contextmanager

@@ -182,6 +182,46 @@ class DriverContract:
             assert connection.insert_many(merge, []) == 0
         assert self.stored(database) == {**dict(rows), "n0001": 2, "n0002": 4}
 
+    @pytest.mark.parametrize(
+        "extra", ["", "\x1f", "NULL", "\x1f\x1e\x1d", "{}", '",\\"', "\\x1f", "'; --", "%s ? :name", "\t\r\n ü🦜"]
+    )
+    def test_bulk_rows_keep_every_text(self, database: Database, extra: str) -> None:
+        rows = [(f"{number}{extra}", None) for number in range(MANY)] + [(extra, 0)]
+        with self.writing(database) as connection:
+            assert connection.insert_many("INSERT INTO sums (name, cents) VALUES (?, ?)", rows) == MANY + 1
+            again = "INSERT INTO sums (name, cents) VALUES (?, ?) ON CONFLICT (name) DO NOTHING"
+            assert connection.insert_many(again, rows) == 0
+        assert self.stored(database) == dict(rows)
+
+    @pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 499, 500, 501, 1_001])
+    def test_any_number_of_rows_is_inserted(self, database: Database, count: int) -> None:
+        rows = [
+            ("" if number == count - 1 else f"n{number}", number if number % 2 else None) for number in range(count)
+        ]
+        with self.writing(database) as connection:
+            assert connection.execute_many("INSERT INTO sums (name, cents) VALUES (?, ?)", rows) == count
+            assert (
+                connection.execute_many("UPDATE sums SET cents = 1 WHERE name = ?", [row[:1] for row in rows]) == count
+            )
+        assert self.stored(database) == {name: 1 for name, _ in rows}
+
+    def test_execute_many_meets_a_key_again(self, database: Database) -> None:
+        add = (
+            "INSERT INTO sums (name, cents) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET cents = sums.cents + excluded.cents"
+        )
+        with self.writing(database) as connection:
+            assert connection.execute_many(add, [("a", 1)] * MANY) == MANY
+        assert self.stored(database) == {"a": MANY}
+
+    def test_long_texts_and_numbers_are_values_of_a_statement(self, database: Database) -> None:
+        text = "\\'é\n\"%s?" * 10_000
+        with self.writing(database) as connection:
+            connection.execute("INSERT INTO sums (name, cents) VALUES (:name, :cents)", name=text, cents=-1)
+            assert connection.select_one("SELECT name, cents FROM sums WHERE name = ?", text) == (text, -1)
+            assert connection.execute("UPDATE sums SET cents = 7 WHERE name = ? AND cents = ?", text, -1) == 1
+        assert self.stored(database) == {text: 7}
+
     def test_rows_are_selected_by_very_many_values(self, database: Database) -> None:
         names = [f"n{number:04}" for number in range(2 * VALUES_PER_STATEMENT + 1)]
         with self.writing(database) as connection:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from popug_cli.kernel.errors import InvalidInput
 from popug_cli.storage.port import Database
 from tests.integration.storage.contract import DriverContract, count_up
 from tests.support.postgres.programs import require_postgres
@@ -40,3 +41,16 @@ class TestPostgres(DriverContract):
         yield database
         database.close()
         postgres.drop_database(name)
+
+    @pytest.mark.parametrize("count", [1, 30])
+    def test_text_with_nul_is_refused_not_cut_short(self, database: Database, count: int) -> None:
+        rows = [(f"{number}\0b", 1) for number in range(count)]
+        with pytest.raises(InvalidInput) as refusal, self.writing(database) as connection:
+            connection.execute_many("INSERT INTO sums (name, cents) VALUES (?, ?)", rows)
+        assert refusal.value.code == "invalid_text"
+        assert self.stored(database) == {}
+
+    def test_long_text_with_nul_is_refused(self, database: Database) -> None:
+        with pytest.raises(InvalidInput), self.writing(database) as connection:
+            connection.execute("INSERT INTO sums (name) VALUES (?)", "x" * 10_000 + "\0")
+        assert self.stored(database) == {}
