@@ -37,6 +37,7 @@ class LinkedCompany:
         self.people = self.company.people
         self.client = KnownPositions()
         self.warnings: list[str] = []
+        self.copies_when_asked = False
         self.topics: Mapping[str, Any] = topics or {name: MemoryTopic(self.company.clock) for name in SERVICES}
         with closing(self.company.backend):
             self.homes = create_service_homes(self.company.backend, directory / "services")
@@ -50,7 +51,7 @@ class LinkedCompany:
             clock=self.company.clock,
             randomness=self.company.chance,
             positions=self.client,
-            ask_service=self._ask,
+            ask_service=self.ask,
         )
 
     def close(self) -> None:
@@ -95,5 +96,11 @@ class LinkedCompany:
         with self.services[service].runtime.reading(self.people["boss"]) as context:
             return context.connection.records(statement)
 
-    def _ask(self, service: str, principal: Principal, message: Message[Any]) -> Any:
-        return perform_for_service(self.services[service], principal, message)
+    def ask(self, service: str, principal: Principal, message: Message[Any]) -> Any:
+        """Ask a service for its part; with ``copies_when_asked``, everything is copied before and after."""
+        if self.copies_when_asked:
+            self.settle()
+        answer = perform_for_service(self.services[service], principal, message)
+        if self.copies_when_asked:
+            self.settle()
+        return answer
