@@ -1,5 +1,6 @@
 """Create the topics of a cluster, and check that existing ones keep its promises."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from popug_cli.cluster.kafka.connection import KafkaConnection
 from popug_cli.cluster.kafka.errors import ClientTrouble, create_command, error_in, error_of_request, open_client
 from popug_cli.cluster.kafka.producer import MAX_RECORD_BYTES
-from popug_cli.kernel.errors import Conflict
+from popug_cli.kernel.errors import Conflict, PopugError
 from popug_cli.messages.topics import (
     CREATED_SETTINGS,
     FIXED_SETTINGS,
@@ -19,6 +20,8 @@ from popug_cli.messages.topics import (
 )
 
 ADMIN_SECONDS = 20.0
+KNOWN_SECONDS, KNOWN_POLL_SECONDS = 15.0, 0.2
+MAY_BE_UNKNOWN_YET = ("topics_differ", "topic_missing")
 MINIMUMS = {"max.message.bytes": MAX_RECORD_BYTES + 10_000}  # a batch has a header, and what lz4 cannot shorten grows
 
 
@@ -46,6 +49,41 @@ def create_topics(
             if error_in(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise error_of_request(error, admin, trouble, connection, name) from error
     return created
+
+
+def ensure_topics(
+    connection: KafkaConnection, topics: Iterable[str], replication_factor: int = REPLICATION_FACTOR
+) -> None:
+    """Create the topics that do not exist, and check all; raise the errors of ``check_topics``.
+
+    A broker learns of a new topic some time after another one has created it, so a topic of this call may seem to be
+    missing for ``KNOWN_SECONDS``.
+    """
+    names = list(topics)
+    created = create_topics(connection, names, replication_factor)
+    deadline = time.monotonic() + (KNOWN_SECONDS if created else 0)
+    while True:
+        try:
+            check_topics(connection, names, replication_factor)
+        except PopugError as error:
+            if error.code not in MAY_BE_UNKNOWN_YET or time.monotonic() > deadline:
+                raise
+            time.sleep(KNOWN_POLL_SECONDS)
+        else:
+            return
+
+
+def delete_topics(connection: KafkaConnection, topics: Iterable[str]) -> None:
+    """Delete topics with all their records; raise ``brokers_unavailable``. A topic that does not exist is no error."""
+    names = list(topics)
+    admin, trouble = open_client(AdminClient, connection, {})
+    results = admin.delete_topics(names, operation_timeout=ADMIN_SECONDS, request_timeout=ADMIN_SECONDS)
+    for name in names:
+        try:
+            results[name].result(ADMIN_SECONDS + 5)
+        except KafkaException as error:
+            if error_in(error).code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise error_of_request(error, admin, trouble, connection, name) from error
 
 
 def check_topics(

@@ -154,9 +154,7 @@ def prepare_topics(settings: Settings, places: Places) -> None:
     import_module("popug_cli.cluster.kafka").require_driver()
     topics = import_module("popug_cli.cluster.kafka.topics")
     connection = import_module("popug_cli.cluster.kafka.connection").connection_from(settings, places.brokers)
-    names = [places.topic_of(service) for service in SERVICES]
-    topics.create_topics(connection, names)
-    topics.check_topics(connection, names)
+    topics.ensure_topics(connection, [places.topic_of(service) for service in SERVICES])
 
 
 def _created_lines(answer: ClusterCreated, settings: Settings) -> list[str | Hint]:
