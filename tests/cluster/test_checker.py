@@ -74,7 +74,7 @@ def sound_history() -> Documents:
         "tasks": [{"number": number, "title": f"task {number}"} for number in (1, 2)],
         "assigned": {"event 1": created, "event 4": created, "event 5": shuffled},
     }  # fmt: skip
-    return copy.deepcopy(documents) + [copy.deepcopy({**final, "ledger": ledger[:5]}), copy.deepcopy(final)]
+    return [*copy.deepcopy(documents), copy.deepcopy({**final, "ledger": ledger[:5]}), copy.deepcopy(final)]
 
 
 def outcome(documents: Documents, number: int) -> dict[str, Any]:
