@@ -34,7 +34,6 @@ class Operation:
         self.date_after: str = done.get("date", "9999-12-31")
         self.answer: Any = done.get("answer")
         self.is_warned = bool(done.get("warnings"))
-        self.has_ended_day = "ended" in (done.get("details") or {})
 
     @property
     def may_have_happened(self) -> bool:
@@ -200,7 +199,7 @@ def check_closes(history: History) -> Iterator[str]:
         for day in _closed_by(close).values():
             yield from _check_closed(history.ledger, close, day)
     successful = [each for each in history.of("close") if each.outcome == "ok"]
-    attempts = [each for each in history.of("close") if each.may_have_happened or each.has_ended_day]
+    attempts = [each for each in history.of("close") if each.may_have_happened]
     for line, cause in zip(history.ledger, history.causes, strict=True):
         if cause is None or cause.op not in ("add", "complete", "shuffle"):
             continue

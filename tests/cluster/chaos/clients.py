@@ -163,7 +163,8 @@ class Client(threading.Thread):
         except PopugError as error:
             if isinstance(error, NotAuthenticated):
                 self._token = None
-            is_in_doubt = error.code == "in_doubt" or (isinstance(error, Unavailable) and isinstance(message, STEPWISE))
+            is_partly_done = isinstance(error, Unavailable) or bool({"ended", "closed"} & error.details.keys())
+            is_in_doubt = error.code == "in_doubt" or (isinstance(message, STEPWISE) and is_partly_done)
             fields = {"code": error.code, "sentence": error.message, "details": error.details}
             return "doubt" if is_in_doubt else "refused", fields
         return "ok", {"answer": msgspec.json.decode(body)}
