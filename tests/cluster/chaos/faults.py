@@ -5,15 +5,26 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
+
+import psycopg
 
 from popug_cli.messages.services import SERVICES
 from tests.cluster.brokers import BROKERS, START_SECONDS, registered
 from tests.cluster.chaos.repeater import repeat_records
 from tests.cluster.chaos.stage import PREFIX, SECOND, Stage
 from tests.cluster.running_cluster import GATEWAY, ServerProcess
+from tests.simulation.violation import Violation
 
 Heal = Callable[[], None]
 Fault = Callable[[Stage, random.Random], tuple[str, Heal]]
+LOCK_SECONDS = 20  # the database ends an idle transaction after 10 s
+CATCH_SECONDS = 8.0
+SELECT_LOCKED = (
+    "SELECT 1 FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE datname = current_database()"
+    " AND state = 'idle in transaction' AND relation = 'bus_head'::regclass AND mode = 'RowExclusiveLock'"
+    " AND backend_xid IS NOT NULL AND now() - state_change > interval '0.03 s'"
+)
 LONG_STOP_SECONDS = 13.0  # longer than the time-outs of sessions and of the leader
 
 
@@ -82,6 +93,40 @@ def stop_leader(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     return _stop(stage.processes[name], seconds or chance.uniform(0.3, 4.0))
 
 
+def stop_in_transaction(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
+    """Stop a process while it holds its service's write lock, for longer than the database waits for it.
+
+    Raise ``Violation`` if it keeps the lock all the time. If no process could be caught, all go on at once.
+    """
+    service = chance.choice([*SERVICES])
+    name = stage.leader_of(service)
+    process = stage.processes[name]
+    with stage.databases.primary.session(f"{PREFIX}_{service}") as session:
+        session.autocommit = True
+        is_caught = _catch(process, session)
+        if is_caught:
+            session.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+            try:
+                session.execute("SELECT * FROM bus_head FOR UPDATE")
+            except psycopg.errors.LockNotAvailable as error:
+                process.send(signal.SIGCONT)
+                raise Violation("stopped_process_keeps_no_lock", f"{name} for {LOCK_SECONDS} s") from error
+    return f"{name} {'with the lock' if is_caught else 'not caught'}", lambda: process.send(signal.SIGCONT)
+
+
+def _catch(process: ServerProcess, session: psycopg.Connection[Any]) -> bool:
+    """Stop a process again and again until it is amid a write transaction; return whether that succeeded."""
+    deadline = time.monotonic() + CATCH_SECONDS
+    while time.monotonic() < deadline:
+        process.send(signal.SIGSTOP)
+        time.sleep(0.05)  # what it has sent is done
+        if session.execute(SELECT_LOCKED).fetchone():
+            return True
+        process.send(signal.SIGCONT)
+        time.sleep(0.003)
+    return False
+
+
 def cut_route(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     """Cut a service off from the gateway and the other services."""
     service = chance.choice([*SERVICES])
@@ -131,6 +176,7 @@ FAULTS: dict[str, tuple[Fault, int]] = {
     "failover": (fail_over, 3),
     "stop standby": (stop_standby, 1),
     "stop leader": (stop_leader, 4),
+    "stop in transaction": (stop_in_transaction, 1),
     "cut route": (cut_route, 2),
     "cut broker": (cut_broker, 2),
     "cut database": (cut_database, 2),
