@@ -1,6 +1,7 @@
 """One session of a chaos run: a cluster is started, gets rounds of faults while clients work, and is checked."""
 
 import random
+import shutil
 import tempfile
 import time
 import traceback
@@ -21,6 +22,7 @@ from tests.cluster.chaos.clock import DAY_SECONDS
 from tests.cluster.chaos.drain import drain
 from tests.cluster.chaos.faults import FAULTS, Heal
 from tests.cluster.chaos.history import History
+from tests.cluster.chaos.one_process import compare
 from tests.cluster.chaos.stage import ADMIN, SOUND, Stage
 from tests.simulation.violation import Violation
 
@@ -83,6 +85,10 @@ class Session:
         drain(stage, admin)
         drained = time.monotonic()
         state = check(stage)
+        one = stage.folder / "one-process"
+        shutil.copytree(stage.folder / "before", one)
+        compare(stage, one)
+        shutil.rmtree(one)
         observe(admin, history, state)
         problems = checker.check_file(self.folder / f"history-{self.seed}.jsonl")
         if problems:

@@ -112,6 +112,7 @@ class Stage:
         environment = {key: text for key, text in self.cluster.environment.items() if key != "POPUG_DATABASE"}
         words = ("--admin", ADMIN, "--email", "ada@popug.example", "--time-zone", "UTC", "--password-stdin")
         self.cluster.operate("init", "--home", home, *words, text=f"{PASSWORD}\n", environment=environment)
+        shutil.copytree(home, self.folder / "before")
         self.cluster.operate("cluster", "init", "--from", home)
 
     def _processes(self) -> dict[str, ServerProcess]:
