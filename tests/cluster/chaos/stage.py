@@ -25,7 +25,9 @@ from tests.simulation.bugs import plant
 from tests.support.postgres.server import HOST
 
 ROOT = Path(__file__).parents[3]
-RUN = (sys.executable, "-P", "-m", "tests.cluster.chaos.program")
+SETPRIV = shutil.which("setpriv")
+ENDS_WITH_PARENT = (SETPRIV, "--pdeathsig=KILL", "--") if SETPRIV else ()
+RUN = (*ENDS_WITH_PARENT, sys.executable, "-P", "-m", "tests.cluster.chaos.program")
 PREFIX = "popug"
 ADMIN, PASSWORD = "ada", "seven-cages-under-9-moons"
 SECOND = {"tasks-2": "tasks", "billing-2": "billing"}  # the services that have two processes
