@@ -50,7 +50,7 @@ class Targets(ABC):
         for service in SERVICES:
             with closing(self.open(service)) as database, database.transaction(writes=True) as connection:
                 found = cluster_state.load(connection)
-                if found is not None and found.cluster_id == cluster_id and found.state == LOADING:
+                if found is not None and found.cluster_id == cluster_id and found.state != ACTIVE:
                     cluster_state.store(connection, state, now())
 
     @abstractmethod
@@ -72,6 +72,10 @@ class Targets(ABC):
     @abstractmethod
     def empty(self, service: str, cluster_id: str) -> None:
         """Empty a place that is ``loading`` for a cluster."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Delete all places with what is in them; no service may use them any more."""
 
     @abstractmethod
     def open(self, service: str) -> Database:
@@ -142,6 +146,12 @@ class FileTargets(Targets):
         found = self.find(service)
         if found and found.state and found.state[:2] == (cluster_id, LOADING):
             shutil.rmtree(self.places.home_of(service).root)
+
+    def drop(self) -> None:
+        """Delete the homes."""
+        for service in SERVICES:
+            if self.places.home_of(service).root.exists():
+                shutil.rmtree(self.places.home_of(service).root)
 
     def open(self, service: str) -> Database:
         """Return the file in a home."""

@@ -93,6 +93,10 @@ class Connection(ABC):
         """Return the timeline of the database's server, which a recovery and a promotion change; 0 without a server."""
         return 0
 
+    def has_recovery_target(self) -> bool:
+        """Return whether the database's server was set up to recover to a point in time."""
+        return False
+
     @abstractmethod
     def refuse_newer(self) -> None:
         """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it.
