@@ -7,7 +7,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.acceptance.answers", "tests.support.installed_company")
 
-from tests.acceptance import sqlite_only  # noqa: E402
+from tests.acceptance import not_on_a_cluster, sqlite_only  # noqa: E402
 from tests.support.installed_company import Company  # noqa: E402  (after its assertions are registered)
 
 
@@ -19,21 +19,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before options such as -m select by marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that are about the file of SQLite; leave them out on PostgreSQL."""
+    """Mark the tests that are about the file of SQLite; leave out those that do not run in the chosen place."""
     for item in items:
         if why := sqlite_only.reason(item.path.name, item.name):
             item.add_marker(pytest.mark.sqlite_file(why))
-    if config.getoption("--place") == "postgres":
-        left_out = [item for item in items if item.get_closest_marker("sqlite_file")]
+    if left_out_reason := {"postgres": sqlite_only.reason, "cluster": not_on_a_cluster.reason}.get(
+        config.getoption("--place")
+    ):
+        left_out = [item for item in items if left_out_reason(item.path.name, item.name)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """List the tests that were left out."""
-    if config.getoption("--place") == "postgres":
-        terminalreporter.section("tests of the SQLite file, which do not run on PostgreSQL")
-        for line in sqlite_only.lines():
+    places = {"postgres": (sqlite_only.lines, "PostgreSQL"), "cluster": (not_on_a_cluster.lines, "a cluster")}
+    if found := places.get(config.getoption("--place")):
+        lines, place = found
+        terminalreporter.section(f"tests that do not run on {place}")
+        for line in lines():
             terminalreporter.line(line)
 
 

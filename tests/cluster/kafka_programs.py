@@ -50,6 +50,12 @@ def require_kafka() -> None:
         pytest.skip(unreached, allow_module_level=True)
 
 
+def require_program(name: str, package: str) -> None:
+    """Skip a test if a program is missing; fail it if ``CI`` is set. ``package`` is that of Debian."""
+    if shutil.which(name) is None:
+        _require(f"{name} is not installed", f"Debian's package {package}")
+
+
 @cache
 def what_is_missing() -> str:
     """Return which program or package is missing, or an empty text."""
@@ -91,11 +97,11 @@ def class_path() -> str:
     return f"{jars()}/*"
 
 
-def _require(missing: str) -> None:
+def _require(missing: str, remedy: str = HOW_TO_INSTALL) -> None:
     if missing and os.environ.get("CI"):
-        pytest.fail(f"{missing}; install {HOW_TO_INSTALL}", pytrace=False)
+        pytest.fail(f"{missing}; install {remedy}", pytrace=False)
     if missing:
-        pytest.skip(f"{missing}; install {HOW_TO_INSTALL}", allow_module_level=True)
+        pytest.skip(f"{missing}; install {remedy}", allow_module_level=True)
 
 
 def _fetch(folder: Path) -> str:

@@ -26,6 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # noqa: E402
     ResourceType,
 )
 
+from popug_cli.cluster.kafka import brokers as brokers_state  # noqa: E402
 from popug_cli.cluster.kafka import producer, reader  # noqa: E402
 from popug_cli.cluster.kafka.brokers import read_state  # noqa: E402
 from popug_cli.cluster.kafka.connection import KafkaConnection, connection_from  # noqa: E402
@@ -64,6 +65,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(producer.OPTIONS, "message.timeout.ms", 2_000)
     monkeypatch.setattr(producer, "STALLED_SECONDS", 2.5)
     monkeypatch.setattr(reader, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(brokers_state, "STATUS_SECONDS", 2.0)
 
 
 @pytest.fixture
@@ -126,7 +128,8 @@ def test_login_without_a_permission_is_named(
         ResourceType.TOPIC, name, ResourcePatternType.LITERAL, f"User:{USERNAME}", "*",
         AclOperation.ALL, AclPermissionType.DENY,
     )  # fmt: skip
-    for result in AdminClient(dict(plain.options)).create_acls([denied]).values():
+    client = AdminClient(dict(plain.options))
+    for result in client.create_acls([denied]).values():
         result.result(30)
     error = refusal(lambda: topics(log_in(), name).produce(RECORDS))
     assert f"do not allow {USERNAME} to use topic {name}" in error.message
@@ -149,7 +152,8 @@ def test_missing_topic_is_named(plain: KafkaConnection, topics: OpenTopic, prefi
 def test_record_too_large_for_the_topic_is_named(plain: KafkaConnection, topics: OpenTopic, prefix: str) -> None:
     name = f"{prefix}.tasks"
     small = NewTopic(name, 1, 3, config={"max.message.bytes": "1000"})
-    AdminClient(dict(plain.options)).create_topics([small])[name].result(30)
+    client = AdminClient(dict(plain.options))
+    client.create_topics([small])[name].result(30)
     error = refusal(lambda: topics(plain, name).produce([TopicRecord(b"key", secrets.token_bytes(2000), [])]))
     assert (error.code, error.exit_status) == ("topics_differ", 6)
     assert "max.message.bytes" in error.hint
@@ -164,4 +168,9 @@ def test_brokers_that_do_not_answer_are_named(settings: Settings, topics: OpenTo
         error = refusal(use)
         assert error.code == "brokers_unavailable"
         assert error.message.startswith(f"No Kafka broker at {address} answers (")
-        assert error.message == refusal(use).message  # so that a thread that repeats it logs it once
+
+
+@pytest.mark.usefixtures("quick")
+def test_reason_is_the_same_each_time(settings: Settings, topics: OpenTopic) -> None:
+    topic = topics(connection_from(settings, NO_BROKER), "popug.tasks")
+    assert len({refusal(lambda: topic.read(0, 10)).message for _ in range(3)}) == 1  # a thread then logs it once

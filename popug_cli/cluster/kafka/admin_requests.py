@@ -36,9 +36,10 @@ class AdminRequests:
                 return found
 
     def result(self, future: Future[Answer], topic: str = "") -> Answer:
-        """Return the answer to a request about a topic; raise ``KafkaException`` for what the brokers refuse."""
+        """Return the answer to a request about a topic; raise ``KafkaException`` if the topic exists already."""
         deadline = time.monotonic() + self._timeout_seconds
         while True:
+            self.client.poll(0)  # it reports the trouble
             try:
                 return future.result(SLICE_SECONDS)
             except KafkaException as error:
@@ -51,6 +52,7 @@ class AdminRequests:
 
     def _translated(self, exception: KafkaException, topic: str) -> PopugError:
         """Return the ``PopugError`` for a failed request; the trouble of the client says more than a time-out."""
+        self.client.poll(0)
         cause, trouble = error_in(exception), self._trouble
         if trouble.latest is not None and (trouble.is_lasting or cause.code() in NO_ANSWER):
             cause = trouble.latest

@@ -1,6 +1,8 @@
 """Create the topics of a cluster, and check that existing ones keep its promises."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -10,7 +12,7 @@ from popug_cli.cluster.kafka.admin_requests import AdminRequests
 from popug_cli.cluster.kafka.connection import KafkaConnection
 from popug_cli.cluster.kafka.errors import absence, create_command
 from popug_cli.cluster.kafka.producer import MAX_RECORD_BYTES
-from popug_cli.kernel.errors import Conflict
+from popug_cli.kernel.errors import Conflict, NotFound
 from popug_cli.messages.topics import (
     CREATED_SETTINGS,
     FIXED_SETTINGS,
@@ -20,6 +22,8 @@ from popug_cli.messages.topics import (
 )
 
 ADMIN_SECONDS = 15.0
+PROPAGATION_SECONDS = 5.0
+POLL_SECONDS = 0.1
 LEAST_MESSAGE_BYTES = MAX_RECORD_BYTES + 10_000  # a batch has a header, and grows if lz4 cannot compress it
 IN_SYNC = "min.insync.replicas"
 
@@ -50,6 +54,15 @@ def create_topics(
     return created
 
 
+def delete_topics(connection: KafkaConnection, topics: Iterable[str]) -> None:
+    """Delete topics with all their records; raise ``brokers_unavailable``. A topic that does not exist is no error."""
+    requests, names = AdminRequests(connection, ADMIN_SECONDS), list(topics)
+    futures = requests.client.delete_topics(names, operation_timeout=ADMIN_SECONDS, request_timeout=ADMIN_SECONDS)
+    for name in names:
+        with suppress(NotFound):
+            requests.result(futures[name], name)
+
+
 def check_topics(
     connection: KafkaConnection, topics: Iterable[str], replication_factor: int = REPLICATION_FACTOR
 ) -> None:
@@ -57,10 +70,10 @@ def check_topics(
 
     More replicas than ``replication_factor`` are accepted. Raise ``brokers_unavailable``.
     """
-    names = list(topics)
+    names = list(dict.fromkeys(topics))
     requests = AdminRequests(connection, ADMIN_SECONDS)
-    found = requests.metadata().topics
-    present = [name for name in names if name in found and found[name].error is None]
+    found = _found_topics(requests, names)
+    present = [name for name in names if name in found]
     values = _settings_of(requests, present)
     differences = {name: [absence(connection)] for name in names if name not in present}
     for name in present:
@@ -77,6 +90,17 @@ def check_topics(
             hint=_hint(faulty, connection),
             details={"topics": {name: list(faults) for name, faults in sorted(faulty.items())}},
         )
+
+
+def _found_topics(requests: AdminRequests, names: list[str]) -> dict[str, Any]:
+    """Return the topics that exist, by name. One that was just created may be unknown to a broker for a moment."""
+    deadline = time.monotonic() + PROPAGATION_SECONDS
+    while True:
+        topics = requests.metadata().topics
+        found = {name: topics[name] for name in names if name in topics and topics[name].error is None}
+        if len(found) == len(names) or time.monotonic() > deadline:
+            return found
+        time.sleep(POLL_SECONDS)
 
 
 def _settings_of(requests: AdminRequests, names: list[str]) -> dict[str, dict[str, str]]:

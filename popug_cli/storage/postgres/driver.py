@@ -7,7 +7,7 @@ from copy import copy
 from datetime import UTC, datetime
 from itertools import chain, count
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import pq
@@ -20,8 +20,11 @@ from popug_cli.storage.postgres import commit, errors, schema
 from popug_cli.storage.postgres.array_insert import ArrayInsert, array_insert, statements
 from popug_cli.storage.postgres.dialect import is_long, translate
 from popug_cli.storage.postgres.leader_lock import PostgresLeaderLock
-from popug_cli.storage.postgres.session import BEGIN_AND_LOCK, BEGIN_READ_ONLY, Driver, ask, open_session
+from popug_cli.storage.postgres.session import BEGIN, BEGIN_AND_LOCK, BEGIN_READ_ONLY, LOCK, Driver, ask, open_session
 from popug_cli.storage.postgres.url import PRIMARY, address_of, connection_parameters
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
 
 MIN_POOL_CONNECTIONS = 5
 MIN_ARRAY_ROWS = 20
@@ -251,16 +254,21 @@ class PostgresConnection(Connection):
         return super().insert_many(statement, rows)
 
     @contextmanager
-    def begin(self) -> Iterator[ExitStack]:
+    def begin(self, *, creates_tables: bool = False) -> Iterator[ExitStack]:
         """Run one transaction: commit it at the end, or roll it back on any exception.
 
-        If it writes, it holds the write lock, which is a row. Raise ``database_busy``, ``clock_differs``, ``in_doubt``
-        or ``TransactionLost``.
+        If it writes, it holds the write lock, which is a row. With ``creates_tables``, it first applies the missing
+        migrations. Raise ``database_busy``, ``clock_differs``, ``in_doubt`` or ``TransactionLost``.
         """
         self._changed_rows, self._commit_check = 0, None
         with ExitStack() as on_rollback:
             try:
-                self._start()
+                if creates_tables:
+                    self._driver.execute(BEGIN)
+                    schema.apply_missing(self._driver, self._database.address)
+                    self._note_head(*ask(self._driver, LOCK, self._database.while_waiting))
+                else:
+                    self._start()
                 if self.writes:
                     self._check_clock()
                 yield on_rollback
@@ -338,9 +346,12 @@ class PostgresConnection(Connection):
             self._begin()
 
     def _begin(self) -> None:
-        """Begin a transaction, and read the numbers of the last write transaction and the last event that it sees."""
         statements = BEGIN_AND_LOCK if self.writes else BEGIN_READ_ONLY
-        _, head, log, *others = ask(self._driver, statements, self._database.while_waiting)
+        _, *numbers = ask(self._driver, statements, self._database.while_waiting)
+        self._note_head(*numbers)
+
+    def _note_head(self, head: "PGresult", log: "PGresult", *others: "PGresult") -> None:
+        """Note the numbers of the last write transaction and the last event that the transaction sees."""
         self.change_number = int(head.get_value(0, 0) or 0) if head.ntuples else 0
         self.log_position = int(log.get_value(0, 0) or 0)
         self._version = next(((row.get_value(0, 0) or b"").decode() for row in others if row.ntuples), None)

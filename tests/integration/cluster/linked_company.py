@@ -1,5 +1,6 @@
 """A company as five services on SQLite homes, whose logs are copied through topics in memory when a test says so."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from popug_cli.app.asked_by_services import perform_for_service
 from popug_cli.app.handlers import service_of
 from popug_cli.bus.relay import MAX_CLAIM_EVENTS
 from popug_cli.bus.service.coverage import includes_of
-from popug_cli.cluster.links import relay_once, replicate_once
+from popug_cli.cluster.links import Topic, relay_once, replicate_once
 from popug_cli.cluster.service_homes import create_service_homes
 from popug_cli.kernel.positions import KnownPositions
 from popug_cli.messages.base import DECLARATIONS, Message
@@ -24,9 +25,12 @@ TURNS = 4  # so often all logs are copied until everything that follows has arri
 
 
 class LinkedCompany:
-    """The services of a company with the admin boss and the workers ann and bob; one client asks all of them."""
+    """The services of a company with the admin boss and the workers ann and bob; one client asks all of them.
 
-    def __init__(self, directory: Path) -> None:
+    Their topics are in memory unless ``topics`` are given, by the name of the service.
+    """
+
+    def __init__(self, directory: Path, topics: Mapping[str, Topic] | None = None) -> None:
         self.company = InProcess(directory / "company")
         self.company.hire("ann")
         self.company.hire("bob")
@@ -34,7 +38,7 @@ class LinkedCompany:
         self.client = KnownPositions()
         self.warnings: list[str] = []
         self.copies_when_asked = False
-        self.topics = {name: MemoryTopic(self.company.clock) for name in SERVICES}
+        self.topics: Mapping[str, Any] = topics or {name: MemoryTopic(self.company.clock) for name in SERVICES}
         with closing(self.company.backend):
             self.homes = create_service_homes(self.company.backend, directory / "services")
         self.services = {name: self.open(name) for name in SERVICES}
