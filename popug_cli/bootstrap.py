@@ -43,16 +43,15 @@ def open_runtime(
     accept_invalid_settings: bool = False,
     from_file: bool = False,
     database_url: str = "",
+    accept_restoring: bool = False,
     warn: Callable[[str], None] = lambda sentence: None,
 ) -> Runtime:
-    """Open the company in ``home`` and return its wired parts.
+    """Open the company in ``home`` and return its wired parts; ``warn`` receives a sentence for each leftover.
 
-    ``warn`` receives a sentence for each file that a killed process left. With ``from_file``, the database is the file
-    in the home, and with ``database_url`` that one, whatever the settings say; this home's keys are then not published
-    there. With ``accept_invalid_settings``, invalid settings have their defaults.
-
-    Raise ``not_initialised``, ``foreign_owner``, ``unknown_time_zone``, ``moved``, ``loading``, or an error of the
-    files, schema or settings.
+    With ``from_file``, the database is the file in the home, and with ``database_url`` that one, whatever the settings
+    say; then this home's keys are not published there. ``accept_restoring`` accepts an unfinished `cluster restore`,
+    and ``accept_invalid_settings`` uses defaults. Raise ``not_initialised``, ``foreign_owner``, ``unknown_time_zone``,
+    ``moved``, ``loading``, or an error of the files, schema or settings.
     """
     home_owner.check_owner(home.root)
     for sentence in temporary_home.clear(home):
@@ -62,7 +61,7 @@ def open_runtime(
     if not accept_invalid_settings and (url or home.database.exists()):
         settings.require_valid()
     database = _open_database(home, url, threads, while_waiting)
-    row = _read_home(database, home, url)
+    row = _read_home(database, home, url, accept_restoring=accept_restoring)
     if url and (replica_url := settings.text(REPLICA_URL)):
         database.replica = _open_replica(replica_url, row["home_id"], threads, while_waiting)
     randomness = randomness or SystemRandomSource()
@@ -84,7 +83,7 @@ def open_runtime(
     return runtime
 
 
-def _read_home(database: Database, home: Home, url: str) -> dict[str, Any]:
+def _read_home(database: Database, home: Home, url: str, *, accept_restoring: bool) -> dict[str, Any]:
     """Return the row of the home and of the service; raise ``not_initialised``, ``moved`` or ``loading``."""
     try:
         with database.transaction(writes=False) as connection:
@@ -92,7 +91,7 @@ def _read_home(database: Database, home: Home, url: str) -> dict[str, Any]:
             state = cluster_state.load(connection)
         if row is None:
             raise empty_database(url) if url else not_initialised(home)
-        cluster_state.require_usable(state, database.address or home.root)
+        cluster_state.require_usable(state, database.address or home.root, accept_restoring=accept_restoring)
     except PopugError:
         database.close()
         raise
@@ -136,6 +135,7 @@ def found_company(
 def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[], None]) -> Database:
     """Open the company's database: that of the URL, or without one the file in the home, migrated if it is older."""
     if url:
+        require_not_moved(home)
         from popug_cli.storage.postgres import require_driver
 
         require_driver()

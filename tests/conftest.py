@@ -19,25 +19,21 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-PLACES = ("local", "server", "postgres")
-PLACES_TO_COME = {"cluster": "Kafka, with several brokers"}  # with the issue of each
+PLACES = ("local", "server", "postgres", "cluster")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the acceptance tests choose what performs a command, and where its data is.
 
     A command's own process does it on a SQLite file (``local``) or on PostgreSQL (``postgres``), or a server that holds
-    the home does.
+    the home does, or the services of a cluster do (``cluster``).
     """
-    places = (*PLACES, *PLACES_TO_COME)
-    parser.addoption("--place", choices=places, default=PLACES[0], help="where acceptance tests perform commands")
+    parser.addoption("--place", choices=PLACES, default=PLACES[0], help="where acceptance tests perform commands")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a place that does not exist, instead of running the tests in another one."""
     place = config.getoption("--place")
-    if issue := PLACES_TO_COME.get(place):
-        raise pytest.UsageError(f'--place={place} comes with the issue "{issue}"; use {" or ".join(PLACES)}.')
     if place == "postgres" and (missing := what_is_missing()):
         raise pytest.UsageError(f"--place={place}: {missing}; install {HOW_TO_INSTALL}.")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from popug_cli.app.handlers import module_function, service_of
 from popug_cli.bus.context import Context
 from popug_cli.identity.authorization import authorize_part
-from popug_cli.kernel.errors import Conflict
+from popug_cli.kernel.errors import Conflict, Unavailable
 from popug_cli.messages.base import DECLARATIONS, Declaration, Message
 from popug_cli.messages.principal import Principal
 
@@ -60,6 +60,19 @@ class CompanySnapshot:
         else:
             answer = module_function(declaration)(message, self.context)
         return answer
+
+
+def ask_or_warn(
+    backend: "LocalBackend", company: CompanySnapshot, message: Message[Answer], missing: str
+) -> Answer | None:
+    """Return the answer to a part, or None if another service has it and does not answer; warn of what is missing."""
+    try:
+        return company.ask(message)
+    except Unavailable as error:
+        if error.code != "service_unavailable":
+            raise
+        backend.warn(f"{error.message} {missing}")
+        return None
 
 
 def perform_part(backend: "LocalBackend", principal: Principal, message: Message[Answer]) -> Answer:

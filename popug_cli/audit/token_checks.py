@@ -8,6 +8,7 @@ from popug_cli.bus.context import Context
 from popug_cli.bus.cursors import cursor_position
 from popug_cli.identity import keys, token_copies
 from popug_cli.identity.consumers import CONSUMER
+from popug_cli.identity.published_keys import VOID, is_void
 from popug_cli.identity.service_authorization import missing_news
 from popug_cli.identity.token_copies import Received, TokenNews
 from popug_cli.kernel.clock import to_rfc3339
@@ -23,7 +24,7 @@ SELECT_SET_ASIDE = "SELECT sequence FROM bus_set_aside WHERE consumer = ?"
 
 def keys_match_events(context: Context) -> Check:
     """Check that each public key is that of its id and of its event; an operator may delete that of a stolen key."""
-    stored: dict[str, str] = dict(context.connection.select(SELECT_KEYS))
+    stored = _stored_keys(context)
     violations = [f"key {kid} (another key than its id says)" for kid in stored if not _is_key(kid, stored[kid])]
     for event in context.log.by_type(KeyPublished):
         data = event.data
@@ -52,6 +53,11 @@ def news_of_identity(context: Context) -> Check:
     return Check("news_of_identity", True, f"only what a worker may do is served: {reason}", attention=True)
 
 
+def _stored_keys(context: Context) -> dict[str, str]:
+    """Return the stored keys by id, without those that a restore made void."""
+    return {kid: key for kid, key in context.connection.select(SELECT_KEYS) if key != VOID}
+
+
 def _is_key(kid: str, public_key: str) -> bool:
     return keys.load_public_key(kid, public_key) is not None
 
@@ -67,10 +73,11 @@ def _consumed_events(context: Context) -> Iterator[Received]:
 
 
 def _wrong_keys(context: Context, news: TokenNews) -> Iterator[str]:
-    stored: dict[str, str] = dict(context.connection.select(SELECT_KEYS))
-    for kid in sorted(stored.keys() | news.keys.keys()):
-        if stored.get(kid) != news.keys.get(kid):
-            yield f"key {kid} ({_difference(kid in stored, kid in news.keys)})"
+    stored = _stored_keys(context)
+    published = {kid: key for kid, key in news.keys.items() if not is_void(context, kid)}
+    for kid in sorted(stored.keys() | published.keys()):
+        if stored.get(kid) != published.get(kid):
+            yield f"key {kid} ({_difference(kid in stored, kid in published)})"
 
 
 def _wrong_owners(context: Context, news: TokenNews) -> Iterator[str]:

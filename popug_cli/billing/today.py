@@ -1,4 +1,4 @@
-"""The part of the caller's day that billing knows: assignments, completions and money, as the log has them."""
+"""The part of the caller's day that billing knows: assignments, completions, money and roles, as its log has them."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -15,7 +15,15 @@ from popug_cli.bus.context import Context
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import EntryKind, EntryPosted, PayoutMade
 from popug_cli.messages.envelope import Delivered
-from popug_cli.messages.internal.billing import ListOwnActivities, OwnActivities, OwnActivity
+from popug_cli.messages.identity import UserRoleChanged
+from popug_cli.messages.internal.billing import (
+    ListOwnActivities,
+    ListRoleChanges,
+    OwnActivities,
+    OwnActivity,
+    RoleChange,
+    RoleChanges,
+)
 from popug_cli.messages.tasks import TaskAssigned
 from popug_cli.messages.today import ActivityKind
 from popug_cli.messages.upcasters import versions
@@ -43,6 +51,17 @@ def list_own_activities(message: ListOwnActivities, context: Context) -> OwnActi
     names = usernames({activity.assignee for activity in latest if activity.assignee}, context)
     shown = [_finished(activity, names, context) for activity in latest]
     return OwnActivities(since, after, context.position, total, shown)
+
+
+def list_role_changes(message: ListRoleChanges, context: Context) -> RoleChanges:
+    """Return the changes of the caller's role after a position in the log, oldest first."""
+    events = context.log.by_subject(context.principal.user_id, UserRoleChanged)
+    changes = [
+        RoleChange(event.sequence, event.time, event.actor, event.data.new_role)
+        for event in events
+        if event.sequence > message.after and isinstance(event.data, UserRoleChanged)
+    ]
+    return RoleChanges(changes)
 
 
 def _start(message: ListOwnActivities, context: Context) -> tuple[datetime, int]:

@@ -138,7 +138,7 @@ def _fill_and_seal(
             events, head = context.position, context.log.head_hash() or ""
     except BaseException:
         if read_state(company.home) is None:
-            _empty(targets, cluster_id)
+            empty_places(targets, cluster_id)
         raise
     after_step("sealed")
     return ClusterCreated(
@@ -202,7 +202,7 @@ def _check_hooks(company: LocalBackend, options: Options) -> None:
         )
 
 
-def _empty(targets: Targets, cluster_id: str) -> None:
+def empty_places(targets: Targets, cluster_id: str) -> None:
     """Empty the places after a failure, as far as that is possible; the next attempt empties the rest."""
     for service in SERVICES:
         try:

@@ -6,6 +6,7 @@ nothing at a receiver (``bus/streams.py``).
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from time import sleep
 from typing import Protocol
 
 from popug_cli.bus import relay, replicator, stream_store
@@ -19,8 +20,10 @@ from popug_cli.bus.streams import StreamVerdict
 from popug_cli.identity.consumers import record_watermark
 from popug_cli.identity.token_copies import IDENTITY
 from popug_cli.messages.principal import ANONYMOUS
+from popug_cli.storage import cluster_pause
 
 MAX_TAKEN_RECORDS = 5_000
+PAUSE_SECONDS = 0.1
 Includes = Callable[[Context], Mapping[str, int]]
 
 
@@ -90,14 +93,20 @@ def replicate_once(
     """
     with runtime.reading(ANONYMOUS) as context:
         offset = stream_store.load(context.connection, origin).next_offset
+        is_paused = cluster_pause.current(context.connection, context.now) is not None
+    if is_paused:
+        sleep(min(wait_seconds, PAUSE_SECONDS))
+        return Counter()
     if not (records := topic.read(offset, limit, wait_seconds)):
         return Counter()
     return take(runtime, origin, records)
 
 
 def take(runtime: Runtime, origin: str, records: Sequence[tuple[int, TopicRecord]]) -> Counter[StreamVerdict]:
-    """Take records with their offsets in one transaction, as ``replicator.take`` does."""
+    """Take records with their offsets in one transaction, as ``replicator.take`` does; none during a pause."""
     with runtime.writing(ANONYMOUS) as context:
+        if cluster_pause.current(context.connection, context.now) is not None:
+            return Counter()
         verdicts = replicator.take(context, origin, records, stored_subscriptions(context, origin))
         if origin == IDENTITY:
             record_watermark(context)

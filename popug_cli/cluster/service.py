@@ -17,9 +17,10 @@ from popug_cli.cluster.service_clients import Caller, ServiceClients, addresses_
 from popug_cli.kernel.errors import Conflict, NotAuthenticated
 from popug_cli.kernel.settings import SCHEDULER_TOKEN_FILE
 from popug_cli.messages.base import Message
-from popug_cli.messages.principal import Principal
+from popug_cli.messages.principal import ANONYMOUS, Principal
 from popug_cli.messages.services import SERVICES
 from popug_cli.platform.files import exposure_of, read_regular_file
+from popug_cli.storage import cluster_state
 
 OpenTopics = Callable[[ServedCompany, Places], Mapping[str, Topic]]
 
@@ -50,6 +51,8 @@ def joined(
     database is not that of the service ``module``.
     """
     _require_module(company, module)
+    with company.runtime.reading(ANONYMOUS) as context:
+        cluster_state.require_unrecovered(context.connection, company.runtime.database.address)
     clients = ServiceClients(addresses_from(company.runtime.settings, places), are_parts=True)
 
     def open_asking(token: str | None, backend: LocalBackend) -> AskService:

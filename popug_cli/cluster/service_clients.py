@@ -9,14 +9,17 @@ from typing import Any, NamedTuple
 from popug_cli.client.address import Address, parse
 from popug_cli.client.remote_backend import RemoteBackend
 from popug_cli.cluster.places import Places
-from popug_cli.kernel.errors import InvalidInput, Unavailable
+from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.log import WarnOnce
 from popug_cli.kernel.positions import KnownPositions
 from popug_cli.kernel.settings import SERVICE_ADDRESSES, Settings
 from popug_cli.messages.base import Message
 from popug_cli.messages.services import SERVICES
 from popug_cli.platform.accounts import SUPERUSER
 
+MAX_REMEMBERED_WARNINGS = 10
+NO_ANSWER_CODES = ("server_unavailable", "server_version", "in_doubt")
 MAX_IDLE_CLIENTS = 16  # of each service; more are closed when they have their answer
 
 
@@ -68,6 +71,7 @@ class ServiceClients:
     def __init__(self, addresses: Mapping[str, Address], *, are_parts: bool = False) -> None:
         self._addresses = addresses
         self._are_parts = are_parts
+        self._warn = WarnOnce(MAX_REMEMBERED_WARNINGS)
         self._idle: defaultdict[str, deque[RemoteBackend]] = defaultdict(deque)
 
     @contextmanager
@@ -87,15 +91,35 @@ class ServiceClients:
                 client.close()
 
     def ask(self, service: str, message: Message[Any], caller: Caller) -> Any:
-        """Return a service's answer; raise its errors, or ``server_unavailable`` if it cannot be reached."""
+        """Return a service's answer; raise its errors, or those of ``named`` if it does not answer."""
         with self.client(service, caller) as client:
             try:
                 return client.perform(message, caller.token)
-            except Unavailable as error:
-                if error.code == "server_unavailable":
-                    error.message = f"The service {service} does not answer: {error.message}"
-                    error.details.setdefault("service", service)
-                raise
+            except PopugError as error:
+                raise self.named(service, error) from error
+
+    def named(self, service: str, error: PopugError) -> PopugError:
+        """Return the error of asking a service. If it did not answer, name it and not its address, which is logged.
+
+        It is then ``service_unavailable``, or ``in_doubt`` if a request may have taken effect.
+        """
+        if error.details.get("server") != self._addresses[service].url or error.code not in NO_ANSWER_CODES:
+            return error
+        self._warn(f"{service}: {error.message}")
+        details = {"service": service}
+        if error.code == "in_doubt":
+            sentence = f"The service {service} broke off before its answer came; the request may have taken effect."
+            return Unavailable("in_doubt", sentence, hint=error.hint, details=details)
+        if error.code == "server_version":
+            sentence = f"The service {service} has another version than the server that asks it, or another address."
+            hint = "Install the same version everywhere, and check POPUG_SERVICES."
+            return Unavailable("server_version", sentence, hint=hint, details=details)
+        return Unavailable(
+            "service_unavailable",
+            f"The service {service} does not answer now.",
+            hint="Try again in a moment. The log of the server that asked has the reason.",
+            details=details,
+        )
 
     def close(self) -> None:
         """Close the connections that no thread uses."""

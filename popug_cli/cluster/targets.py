@@ -50,7 +50,7 @@ class Targets(ABC):
         for service in SERVICES:
             with closing(self.open(service)) as database, database.transaction(writes=True) as connection:
                 found = cluster_state.load(connection)
-                if found is not None and found.cluster_id == cluster_id and found.state == LOADING:
+                if found is not None and found.cluster_id == cluster_id and found.state != ACTIVE:
                     cluster_state.store(connection, state, now())
 
     @abstractmethod

@@ -150,7 +150,8 @@ def _look_up(runtime: Runtime, position: int, kid: str) -> tuple["Ed25519PublicK
         key = published_keys.stored_key(context, kid)
         watermark = token_copies.consumed_watermark(context)
         has_all = watermark is not None and watermark.position >= position
-        return key, key is not None or (has_all and not parked_events.set_aside_states(context, CONSUMER.name))
+        is_known = key is not None or published_keys.is_void(context, kid)
+        return key, is_known or (has_all and not parked_events.set_aside_states(context, CONSUMER.name))
 
 
 def _key_missing(runtime: Runtime, kid: str) -> Unavailable:

@@ -160,6 +160,11 @@ def store_watermark(context: Context, watermark: ConsumedWatermark) -> None:
     context.connection.execute(UPSERT_WATERMARK, watermark.position, to_rfc3339(watermark.stamped_at))
 
 
+def forget_watermark(context: Context) -> None:
+    """Let the service wait for news of identity before it serves all roles."""
+    context.connection.execute("DELETE FROM identity_watermark")
+
+
 def consumed_watermark(context: Context) -> ConsumedWatermark | None:
     """Return the highest watermark of identity that is consumed, or None before the first."""
     row = context.connection.select_one("SELECT position, stamped_at FROM identity_watermark")

@@ -140,12 +140,14 @@ def _parameters_of_events() -> Iterator[OpenApiDocument]:
         ("type", "Only events of this type, given in full or by its event name."),
         ("subject", "Only events with this subject."),
         ("actor", "Only events that this user caused."),
+        ("service", "Only events that this module, or service of a cluster, publishes."),
+        ("cursor", "On a cluster: only events after this cursor, the id of an event of an earlier stream."),
     ):
         yield {"name": name, "in": "query", "description": description, "schema": {"type": "string"}}
     position = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
     yield {"name": "after", "in": "query", "description": "Only events after this position.", "schema": position}
-    last_event_id = "The position of the last event that was received; takes precedence over `after`."
-    yield {"name": "Last-Event-ID", "in": "header", "description": last_event_id, "schema": position}
+    last_event_id = "The id of the last event that was received; takes precedence over `after` and `cursor`."
+    yield {"name": "Last-Event-ID", "in": "header", "description": last_event_id, "schema": {"type": "string"}}
 
 
 def _success(description: str, media_type: str, schema: OpenApiDocument) -> OpenApiDocument:

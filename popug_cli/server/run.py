@@ -36,6 +36,7 @@ from popug_cli.server.sockets import Listener
 from popug_cli.server.thread_pools import THREADS, ThreadPools
 
 GRACE_SECONDS = 10
+SHORT_GRACE_SECONDS = 0.5
 FOLLOW_POLL_SECONDS = 1.0
 THREAD_SWITCH_SECONDS = 0.0005
 MAX_CONNECTIONS = 1000
@@ -201,12 +202,14 @@ async def _serve_until_shutdown(
         systemd.notify("READY=1")
         await shutdown.requested.wait()
         systemd.notify("STOPPING=1")
+        company.stop_reconnecting()
         for listener in listeners:
             listener.remove()
         for server, _ in servers:
             server.should_exit = True
         await asyncio.gather(*tasks)
-    if not await pools.drain(GRACE_SECONDS):
+    is_useful = not pools.pending_count or company.is_database_reachable()
+    if not await pools.drain(GRACE_SECONDS if is_useful else 0):
         _exit_now(stack, shutdown.error)
     if shutdown.error is not None:
         raise shutdown.error
@@ -234,7 +237,10 @@ def _build_guard(
 
 @contextmanager
 def background_catch_up(company: Served, shutdown: Shutdown) -> Iterator[None]:
-    """Run the consumers every second in a thread; request a shutdown if a database file was replaced or truncated."""
+    """Run the consumers every second in a thread; request a shutdown if a database file was replaced or truncated.
+
+    At the end, wait for the thread, unless it waits for a database that cannot be reached: it holds nothing there.
+    """
     stop = threading.Event()
     warn = WarnOnce(MAX_REMEMBERED_WARNINGS)
 
@@ -258,7 +264,9 @@ def background_catch_up(company: Served, shutdown: Shutdown) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(GRACE_SECONDS)
+        thread.join(SHORT_GRACE_SECONDS)
+        if thread.is_alive() and company.is_database_reachable():
+            thread.join(GRACE_SECONDS)
 
 
 def connection_limit(listener_count: int) -> int:

@@ -69,6 +69,14 @@ class Served(Protocol):
         """Do what waits between the messages; return whether nothing more waits. It is called every second."""
         ...
 
+    def stop_reconnecting(self) -> None:
+        """Let no thread wait any longer for a database that cannot be reached, because the server stops."""
+        ...
+
+    def is_database_reachable(self) -> bool:
+        """Return whether the threads that work can still finish; that takes up to two seconds."""
+        ...
+
     def close(self) -> None:
         """Release what is held open."""
         ...

@@ -7,10 +7,11 @@ database of a service is ``loading`` until all five are filled.
 from pathlib import Path
 from typing import NamedTuple
 
-from popug_cli.kernel.errors import Unavailable
+from popug_cli.kernel.errors import Conflict, Unavailable
 from popug_cli.storage.port import Connection
 
-LOADING, ACTIVE, MOVED = "loading", "active", "moved"
+LOADING, RESTORING, ACTIVE, MOVED = "loading", "restoring", "active", "moved"
+NOT_FINISHED = (LOADING, RESTORING)
 SELECT_STATE = "SELECT cluster_id, state, gateway FROM storage_cluster_state"
 UPSERT_STATE = (
     "INSERT INTO storage_cluster_state (id, cluster_id, state, gateway, changed_at, timeline) VALUES (1, ?, ?, ?, ?, ?)"
@@ -20,7 +21,10 @@ UPSERT_STATE = (
 
 
 class ClusterState(NamedTuple):
-    """The state of a database: the id of its cluster, ``LOADING``, ``ACTIVE`` or ``MOVED``, and the gateway's URL."""
+    """The state of a database: the id of its cluster, its state, and the gateway's URL.
+
+    A database is ``LOADING`` while it is filled and ``RESTORING`` while it begins a new life in place.
+    """
 
     cluster_id: str
     state: str
@@ -51,9 +55,9 @@ def store(connection: Connection, state: ClusterState, changed_at: str) -> None:
     connection.execute(UPSERT_STATE, *state, changed_at, connection.timeline())
 
 
-def require_usable(state: ClusterState | None, place: Path | str) -> None:
-    """Raise ``moved`` for a home whose company is a cluster now, ``loading`` for a database that is not filled yet."""
-    if state is None or state.state == ACTIVE:
+def require_usable(state: ClusterState | None, place: Path | str, *, accept_restoring: bool = False) -> None:
+    """Raise ``moved`` for a home whose company is a cluster now, ``loading`` for a database that is not finished."""
+    if state is None or state.state == ACTIVE or (accept_restoring and state.state == RESTORING):
         return
     raise moved(state, place) if state.state == MOVED else loading(place)
 
@@ -75,6 +79,24 @@ def loading(place: Path | str) -> Unavailable:
     """Return the error for the database of a service that `cluster init` or `cluster restore` has not finished."""
     return Unavailable(
         "loading",
-        f"{str(place)[:1].upper()}{str(place)[1:]} is still being filled, so no service can use it.",
+        f"{str(place)[:1].upper()}{str(place)[1:]} is still being filled or restored, so no service can use it.",
         hint="Wait for `popug cluster init` or `popug cluster restore`; if it was killed, run the same command again.",
+    )
+
+
+def require_unrecovered(connection: Connection, place: Path | str) -> None:
+    """Raise ``recovered_database`` if a database's server went back in time since the logs got their ids.
+
+    Events that other services and the topics have may be missing then. A standby that was promoted has another timeline
+    as well, but its server has no target of a recovery.
+    """
+    timeline = connection.scalar("SELECT timeline FROM storage_cluster_state")
+    if timeline is None or timeline == connection.timeline() or not connection.has_recovery_target():
+        return
+    raise Conflict(
+        "recovered_database",
+        f"{str(place)[:1].upper()}{str(place)[1:]} was recovered to an earlier time, so its log may lack events that"
+        " other services have.",
+        hint="Recover all five databases to the same time, then run `popug cluster restore --in-place` before any"
+        " service starts.",
     )

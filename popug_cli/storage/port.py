@@ -93,6 +93,10 @@ class Connection(ABC):
         """Return the timeline of the database's server, which a recovery and a promotion change; 0 without a server."""
         return 0
 
+    def has_recovery_target(self) -> bool:
+        """Return whether the database's server was set up to recover to a point in time."""
+        return False
+
     @abstractmethod
     def refuse_newer(self) -> None:
         """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it.
@@ -233,6 +237,13 @@ class Database(ABC):
     @abstractmethod
     def ignoring_stop_requests(self) -> "Database":
         """Return the same database, whose write transactions wait for the lock although the process should stop."""
+
+    def stop_reconnecting(self) -> None:  # noqa: B027 - a file needs no connection
+        """Let no thread wait any longer for a server that cannot be reached, because the process ends."""
+
+    def is_reachable(self) -> bool:
+        """Return whether the database can be opened now; a server has about two seconds to answer."""
+        return True
 
     @abstractmethod
     def close(self) -> None:

@@ -36,7 +36,7 @@ class ClusterStateRow(SQLModel, table=True):
     __tablename__ = "storage_cluster_state"
     __table_args__ = (
         CheckConstraint("id = 1", name="one_row"),
-        CheckConstraint("state IN ('loading', 'active', 'moved')", name="known_state"),
+        CheckConstraint("state IN ('loading', 'restoring', 'active', 'moved')", name="known_state"),
         {"sqlite_strict": True},
     )
 

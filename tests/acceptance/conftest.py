@@ -7,32 +7,37 @@ import pytest
 
 pytest.register_assert_rewrite("tests.acceptance.answers", "tests.support.installed_company")
 
-from tests.acceptance import sqlite_only  # noqa: E402
+from tests.acceptance import not_on_a_cluster, sqlite_only  # noqa: E402
 from tests.support.installed_company import Company  # noqa: E402  (after its assertions are registered)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let a server hold the companies, if that was asked for."""
     Company.is_served = config.getoption("--place") == "server"
+    Company.is_clustered = config.getoption("--place") == "cluster"
 
 
 @pytest.hookimpl(tryfirst=True)  # before options such as -m select by marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that are about the file of SQLite; leave them out on PostgreSQL."""
+    """Mark the tests that are about the file of SQLite; leave out those that do not run in the chosen place."""
     for item in items:
         if why := sqlite_only.reason(item.path.name, item.name):
             item.add_marker(pytest.mark.sqlite_file(why))
-    if config.getoption("--place") == "postgres":
-        left_out = [item for item in items if item.get_closest_marker("sqlite_file")]
+    if left_out_reason := {"postgres": sqlite_only.reason, "cluster": not_on_a_cluster.reason}.get(
+        config.getoption("--place")
+    ):
+        left_out = [item for item in items if left_out_reason(item.path.name, item.name)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """List the tests that were left out."""
-    if config.getoption("--place") == "postgres":
-        terminalreporter.section("tests of the SQLite file, which do not run on PostgreSQL")
-        for line in sqlite_only.lines():
+    places = {"postgres": (sqlite_only.lines, "PostgreSQL"), "cluster": (not_on_a_cluster.lines, "a cluster")}
+    if found := places.get(config.getoption("--place")):
+        lines, place = found
+        terminalreporter.section(f"tests that do not run on {place}")
+        for line in lines():
             terminalreporter.line(line)
 
 
@@ -60,7 +65,7 @@ STAFF = {"mira": "manager", "asya": "accountant", "kesha": "worker", "gosha": "w
 @pytest.fixture(scope="session")
 def staff_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
     """Ada (admin), Mira (manager), Asya (accountant), Kesha and Gosha (workers), all logged in."""
-    company = Company(tmp_path_factory.mktemp("staff"))
+    company = Company(tmp_path_factory.mktemp("staff"), is_template=True)
     company.init("ada")
     company.hire_all(STAFF)
     company.log_in_all(["ada", *STAFF])
@@ -70,7 +75,7 @@ def staff_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
 @pytest.fixture(scope="session")
 def lone_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
     """Ada (admin) and Kesha, the only assignable user."""
-    company = Company(tmp_path_factory.mktemp("lone"))
+    company = Company(tmp_path_factory.mktemp("lone"), is_template=True)
     company.init("ada")
     company.hire("kesha", "worker")
     company.log_in_all(["ada", "kesha"])
@@ -104,7 +109,7 @@ def staff(staff_template: Company, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def earned_template(lone_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
     """The company of two in which Kesha has completed four tasks, and so has a positive balance."""
-    company = lone_template.copy_to(tmp_path_factory.mktemp("earned"))
+    company = lone_template.copy_to(tmp_path_factory.mktemp("earned"), is_template=True)
     company.import_tasks("kesha", ["Feed the cage", "Wipe <b>the</b> glass & bars", "Mend the swing", "Oil the hinge"])
     company.ask_all(("kesha", ("task", "complete", str(number))) for number in (1, 2, 3, 4))
     return company

@@ -99,7 +99,7 @@ def test_4_billing_failure_is_listed_with_amount_and_drained(lone: Company) -> N
     assert dead[0]["amount_cents"] == task["reward_cents"]
     assert "out of order" in dead[0]["error"]
     mend_consumer(lone, triggers)
-    assert lone.ask("ada", "events", "retry", str(dead[0]["dead_id"])) == {"retried": 1, "still_dead": 0}
+    assert lone.ask("ada", "events", "retry", dead[0]["id"]) == {"retried": 1, "still_dead": 0}
     assert lone.balance_cents("ada", "kesha") == task["reward_cents"] - task["fee_cents"]
 
 

@@ -35,30 +35,42 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 """
 
 
+def require_driver() -> None:
+    """Skip the tests of a module if confluent-kafka is not installed; fail them if ``CI`` is set."""
+    _require(what_driver_is_missing())
+
+
 def require_kafka() -> None:
     """Skip the tests if no broker can be started here; fail them if ``CI`` is set, since all of it can be installed.
 
     Where Maven Central cannot be reached the tests are skipped in any case: no package brings Kafka.
     """
-    missing = what_is_missing()
-    if missing and os.environ.get("CI"):
-        pytest.fail(f"{missing}; install {HOW_TO_INSTALL}", pytrace=False)
-    if missing:
-        pytest.skip(f"{missing}; install {HOW_TO_INSTALL}", allow_module_level=True)
+    _require(what_is_missing())
     if unreached := what_is_not_fetched():
         pytest.skip(unreached, allow_module_level=True)
+
+
+def require_program(name: str, package: str) -> None:
+    """Skip a test if a program is missing; fail it if ``CI`` is set. ``package`` is that of Debian."""
+    if shutil.which(name) is None:
+        _require(f"{name} is not installed", f"Debian's package {package}")
 
 
 @cache
 def what_is_missing() -> str:
     """Return which program or package is missing, or an empty text."""
-    if find_spec("confluent_kafka") is None:
-        return "confluent-kafka is not installed"
+    if missing := what_driver_is_missing():
+        return missing
     if _java_version() < OLDEST_JAVA:
         return f"Java {OLDEST_JAVA} or newer is not installed"
     if shutil.which("mvn") is None and not jars().exists():
         return "Maven is not installed"
     return ""
+
+
+def what_driver_is_missing() -> str:
+    """Return that confluent-kafka is not installed, or an empty text."""
+    return "confluent-kafka is not installed" if find_spec("confluent_kafka") is None else ""
 
 
 @cache
@@ -83,6 +95,13 @@ def jars() -> Path:
 def class_path() -> str:
     """Return the class path of Kafka's programs."""
     return f"{jars()}/*"
+
+
+def _require(missing: str, remedy: str = HOW_TO_INSTALL) -> None:
+    if missing and os.environ.get("CI"):
+        pytest.fail(f"{missing}; install {remedy}", pytrace=False)
+    if missing:
+        pytest.skip(f"{missing}; install {remedy}", allow_module_level=True)
 
 
 def _fetch(folder: Path) -> str:

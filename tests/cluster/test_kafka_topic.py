@@ -49,7 +49,7 @@ def without_stamps(read: list[tuple[int, TopicRecord]]) -> list[TopicRecord]:
 
 def read_all(topic: KafkaTopic, offset: int, limit: int = 100) -> list[tuple[int, TopicRecord]]:
     found: list[tuple[int, TopicRecord]] = []
-    while records := topic.read(offset, limit):
+    while records := topic.read(offset, limit, wait_seconds=0.2):
         found += records
         offset = records[-1][0] + 1
     return found

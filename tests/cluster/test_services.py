@@ -2,14 +2,22 @@
 
 import signal
 from collections.abc import Iterator
+from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from popug_cli.client.address import Address
+from popug_cli.client.remote_backend import RemoteBackend
 from popug_cli.kernel.errors import PopugError
+from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CloseDay, GetBalance
 from popug_cli.messages.company import ShowTask
+from popug_cli.messages.identity import IssueToken, Scope
+from popug_cli.messages.internal.identity import GetLogHead
+from popug_cli.messages.internal.tasks import EndDay
 from popug_cli.messages.mail import ListMails
 from popug_cli.messages.tasks import AddTask, CompleteTask
 from popug_cli.messages.today import ShowToday
@@ -88,3 +96,25 @@ def test_service_that_was_killed_goes_on(company: ServiceCompany) -> None:
     billing.wait()
     assert company.ask("ada", CloseDay()).days[0].fees_cents > 0
     assert not any("Traceback" in process.log_text() for process in company.cluster.processes.values())
+
+
+def part(company: ServiceCompany, service: str, message: Message[Any], token: str | None) -> str:
+    """Ask for a part as another service does; return the code of its refusal, or an empty text."""
+    address = Address(path=str(company.homes[service].socket))
+    try:
+        RemoteBackend(address, are_parts=True).perform(message, token)
+    except PopugError as error:
+        return error.code
+    return ""
+
+
+def test_part_is_refused_as_a_message_of_its_sender_is(company: ServiceCompany) -> None:
+    issued = company.ask("ada", IssueToken(username="asya", ttl_seconds=3600, scope=Scope.CLOSE_DAY))
+    day = date(2026, 1, 1)
+    assert part(company, "identity", GetLogHead(), issued.token) == ""
+    wait_until(lambda: part(company, "tasks", EndDay(day=day), issued.token) == "")  # once identity's news is there
+    assert part(company, "billing", GetBalance(), issued.token) == "forbidden"
+    assert part(company, "tasks", EndDay(day=day), company.tokens["kesha"]) == "forbidden"
+    assert part(company, "tasks", EndDay(day=day), None) == "not_logged_in"
+    assert part(company, "tasks", AddTask(title="Not a part"), company.tokens["ada"]) == "route_not_found"
+    assert part(company, "tasks", GetBalance(), company.tokens["ada"]) == "route_not_found"

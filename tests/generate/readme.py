@@ -31,7 +31,8 @@ COMMANDS, OPERATING, CONTRIBUTING, ARCHITECTURE, GLOSSARY = (
 PAGES = (README, OPERATING, CONTRIBUTING, COMMANDS, ARCHITECTURE, GLOSSARY)
 ROLES = (Role.WORKER, Role.ACCOUNTANT, Role.MANAGER, Role.ADMIN)
 SENT_AS = {"events follow": "events list", "dashboard": "tasks list"}
-OWN_HOME = {"cluster init", "cluster status", "demo", "scheduler install", "serve", "serve install"}
+OPERATING_A_CLUSTER = {f"cluster {word}" for word in ("backup", "doctor", "init", "republish", "restore", "status")}
+OWN_HOME = {"demo", "scheduler install", "serve", "serve install", *OPERATING_A_CLUSTER}
 EVERYWHERE = {"--json", "--plain", "--home", "--server", "--help"}
 FENCED = re.compile(
     r"(?:^<!-- (?P<note>[^\n]*) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
+from tests.support.cluster.residence import ClusterResidence
 from tests.support.installed_server import Residence
 from tests.support.postgres.company_database import CompanyDatabase
 from tests.support.postgres.server import PostgresServer
@@ -90,21 +92,26 @@ def midday_zone() -> str:
 class Company:
     """A home in a temporary folder, its users, and their sessions.
 
-    If ``is_served``, a server holds the home of each company, with the company's clock. If there is a
-    ``database_server``, each company has a database on it, and its home holds the other files.
+    If ``is_served``, a server holds the home of each company, with the company's clock. If ``is_clustered``, each
+    company becomes a cluster after `popug init`, unless it is a template. If there is a ``database_server``, each
+    company has a database on it, and its home holds the other files.
     """
 
     is_served: ClassVar[bool] = False
+    is_clustered: ClassVar[bool] = False
     database_server: ClassVar[PostgresServer | None] = None
     served: ClassVar[list["Company"]] = []
 
-    def __init__(self, folder: Path, zone: str | None = None) -> None:
+    def __init__(self, folder: Path, zone: str | None = None, *, is_template: bool = False) -> None:
         self.folder = folder
         self.home = folder / "home"
         self.session = folder / "session.json"
         self.zone = zone or midday_zone()
         self.store = CompanyDatabase(self.home, self.database_server)
-        self.residence = Residence(self.home, folder / "server.log")
+        self.residence: Residence | ClusterResidence = Residence(self.home, folder / "server.log")
+        if self.is_clustered:
+            self.residence = ClusterResidence(self.home, folder / "s", self.session, is_template=is_template)
+            self.store.file_of_module = self.residence.database_of
         self.served.append(self)
         self.people: list[str] = []
         self.answer_of_init: Json = {}
@@ -152,7 +159,7 @@ class Company:
             "POPUG_IDENTITY_ARGON2_TIME_COST": "1",
             "POPUG_IDENTITY_ARGON2_MEMORY_KIB": "8192",
         }
-        built |= self.store.environment(self._clock_offset)
+        built |= self.store.environment(self._clock_offset) | self.residence.variables
         if self._clock_offset:
             built["PYTHONPATH"] = str(self._clock_folder())
             built["ACCEPTANCE_CLOCK_OFFSET_SECONDS"] = str(self._clock_offset.total_seconds())
@@ -180,6 +187,8 @@ class Company:
         """Run one command in its own process; without a user it has only the session file."""
         asked = (*args, "--json") if as_json else args
         self.be_served()
+        if args[0] == "doctor" and isinstance(self.residence, ClusterResidence) and self.residence.is_cluster:
+            return self._examine_services(asked, self.residence)
         done = subprocess.run(
             [*PROGRAM, *asked],
             env=self.environment(as_user, env),
@@ -191,9 +200,23 @@ class Company:
         )
         return Result(asked, done.returncode, done.stdout.decode(), done.stderr.decode())
 
+    def _examine_services(self, asked: tuple[str, ...], residence: ClusterResidence) -> Result:
+        """Run the doctor on each service; return the first result that is not good, else one of them."""
+        results = []
+        for home in residence.homes.values():
+            done = subprocess.run(
+                [*PROGRAM, *asked],
+                env={**self.environment(), "POPUG_HOME": str(home.root)},
+                capture_output=True,
+                timeout=PROCESS_LIMIT_SECONDS,
+                check=False,
+            )
+            results.append(Result(asked, done.returncode, done.stdout.decode(), done.stderr.decode()))
+        return max(results, key=lambda result: result.code)
+
     def be_served(self) -> None:
         """Have the home served as it is now, if that was asked for."""
-        if self.is_served:
+        if self.is_served or self.is_clustered:
             with self._lock:
                 self.residence.ensure(PROGRAM, self.environment())
 
@@ -269,7 +292,16 @@ class Company:
     def add_task(self, as_user: str, title: str) -> Json:
         """Create a task."""
         task: Json = self.ask(as_user, "task", "add", title)
+        if self.residence.variables:  # on a cluster, the price comes from billing a moment later
+            task |= self.priced(as_user, task["number"])
         return task
+
+    def priced(self, as_user: str, number: int) -> Json:
+        """Return the fee and the reward of a task as soon as it has them."""
+        until = time.monotonic() + PROCESS_LIMIT_SECONDS
+        while (task := self.ask(as_user, "task", "show", str(number))["task"])["fee_cents"] is None:
+            assert time.monotonic() < until, task
+        return {name: task[name] for name in ("fee_cents", "reward_cents")}
 
     def complete(self, as_user: str, number: int) -> Json:
         """Complete a task."""
@@ -309,14 +341,15 @@ class Company:
 
     def mails(self) -> list[EmailMessage]:
         """Return the mails that were delivered to the Maildir of the home."""
-        files = sorted([*self.home.glob("mail/new/*"), *self.home.glob("mail/cur/*")])
+        home = self.residence.homes["mail"].root if isinstance(self.residence, ClusterResidence) else self.home
+        files = sorted([*home.glob("mail/new/*"), *home.glob("mail/cur/*")])
         return [read_mail(file) for file in files]
 
     # --- copies -------------------------------------------------------------------------------
 
-    def copy_to(self, folder: Path) -> "Company":
+    def copy_to(self, folder: Path, *, is_template: bool = False) -> "Company":
         """Copy the company into another folder: home, keys and tokens, but no session file."""
-        copy = type(self)(folder, self.zone)
+        copy = type(self)(folder, self.zone, is_template=is_template)
         self.residence.end()
         shutil.copytree(self.home, copy.home)
         copy.store.copy_from(self.store)

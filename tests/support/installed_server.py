@@ -21,6 +21,11 @@ class Residence:
         self._process: subprocess.Popen[bytes] | None = None
         self._environment: Mapping[str, str] = {}
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables with which a client finds the server: none, since its socket is in the home."""
+        return {}
+
     def ensure(self, program: Sequence[str], environment: Mapping[str, str]) -> None:
         """Have a server in this environment; have none if there is no company or the company cannot be served."""
         if self.is_there and environment == self._environment:

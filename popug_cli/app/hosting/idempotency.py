@@ -41,6 +41,11 @@ class IdempotencyGuard:
         """Return the buffered answer, or None."""
         return self._unsaved.get(request)
 
+    @property
+    def has_unsaved(self) -> bool:
+        """Return whether answers are buffered."""
+        return bool(self._unsaved)
+
     def flush(self, runtime: Runtime) -> None:
         """Store all buffered answers in one transaction."""
         if not self._unsaved:

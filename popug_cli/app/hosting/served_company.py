@@ -227,11 +227,20 @@ class ServedCompany:
                 hint="Start `popug serve` again.",
             )
 
+    def stop_reconnecting(self) -> None:
+        """Let no thread wait any longer for a database that cannot be reached, because the server stops."""
+        self._runtime.database.stop_reconnecting()
+
+    def is_database_reachable(self) -> bool:
+        """Return whether the database can be opened now; that takes up to two seconds."""
+        return self._runtime.database.is_reachable()
+
     def close(self) -> None:
-        """Store the buffered answers and close the database."""
+        """Store the buffered answers if the database can be reached, and close it."""
         with suppress(PopugError):
             self.check()
-            self._idempotency.flush(self._runtime)
+            if self._idempotency.has_unsaved and self.is_database_reachable():
+                self._idempotency.flush(self._runtime)
         self._runtime.database.close()
         if self._files is not None:
             self._files.close()

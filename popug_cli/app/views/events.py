@@ -86,4 +86,4 @@ def describe_topics(backend: "LocalBackend", message: DescribeTopics, principal:
     from popug_cli import __version__
     from popug_cli.bus.service.asyncapi import document
 
-    return document(__version__, read_settings(backend.home.config).text(CLUSTER_PREFIX))
+    return document(__version__, read_settings(backend.home.config).text(CLUSTER_PREFIX).strip())

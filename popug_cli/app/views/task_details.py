@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from popug_cli.app.asking import ask_or_warn
 from popug_cli.messages.billing import ListTaskEntries
 from popug_cli.messages.company import ShowTask, TaskDetails
 from popug_cli.messages.internal.tasks import ListTaskHistory
@@ -18,5 +19,6 @@ def show_task(backend: "LocalBackend", message: ShowTask, principal: Principal) 
     with backend.asking(principal) as company:
         task = company.ask(GetTask(number=message.number))
         history = company.ask(ListTaskHistory(task_id=task.task_id))
-        entries = company.ask(ListTaskEntries(task_id=task.task_id))
-        return TaskDetails(task, history.lines, entries.entries)
+        asked = ListTaskEntries(task_id=task.task_id)
+        entries = ask_or_warn(backend, company, asked, "The entries of the task are missing.")
+        return TaskDetails(task, history.lines, entries.entries if entries else [])

@@ -4,12 +4,17 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, cast
 
-from popug_cli.app.asking import CompanySnapshot
+from popug_cli.app.asking import CompanySnapshot, ask_or_warn
 from popug_cli.bus.status import unknown_version_problems
 from popug_cli.messages.base import ACCOUNTING, Role
 from popug_cli.messages.billing import GetBalance, GetIncome, TaskRef
-from popug_cli.messages.internal.billing import ListOwnActivities, OwnActivities, OwnActivity
-from popug_cli.messages.internal.identity import ListRoleChanges, RoleChange
+from popug_cli.messages.internal.billing import (
+    ListOwnActivities,
+    ListRoleChanges,
+    OwnActivities,
+    OwnActivity,
+    RoleChange,
+)
 from popug_cli.messages.internal.tasks import CheckAssignability, GetTasks
 from popug_cli.messages.principal import Principal
 from popug_cli.messages.tasks import ListTasks, Task, TaskPage, TaskSort
@@ -31,7 +36,7 @@ def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal
         page = company.ask(ListTasks(assignee=principal.username, sort=TaskSort.REWARD, limit=MAX_SHOWN_TASKS))
         own = company.ask(ListOwnActivities(limit=MAX_SHOWN_ACTIVITIES, after=message.after, since=message.since))
         role_changes = company.ask(ListRoleChanges(after=own.after)).changes
-        failed = _count_failed_mails(company) if principal.role in ACCOUNTING else 0
+        failed = _count_failed_mails(backend, company) if principal.role in ACCOUNTING else 0
         return Today(
             username=principal.username,
             role=cast(Role, principal.role),
@@ -53,10 +58,11 @@ def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal
         )
 
 
-def _count_failed_mails(company: CompanySnapshot) -> int:
+def _count_failed_mails(backend: "LocalBackend", company: CompanySnapshot) -> int:
     from popug_cli.messages.internal.mail import CountMails
 
-    return company.ask(CountMails()).failed
+    counts = ask_or_warn(backend, company, CountMails(), "Whether mails have failed is not known.")
+    return counts.failed if counts else 0
 
 
 def _happened(own: OwnActivities, role_changes: list[RoleChange], company: CompanySnapshot) -> list[Activity]:

@@ -35,6 +35,7 @@ def copy_database(backend: "LocalBackend", message: CopyDatabase, principal: Pri
 
 
 def _to_server(backend: "LocalBackend", url: str, principal: Principal) -> DatabaseCopied:
+    """Create the tables and copy into them in one transaction, so that a failure leaves nothing behind."""
     require_driver()
     from popug_cli.storage.postgres import copying, schema
     from popug_cli.storage.postgres.driver import PostgresDatabase
@@ -47,8 +48,7 @@ def _to_server(backend: "LocalBackend", url: str, principal: Principal) -> Datab
         )
     backend.catch_up(completely=True)
     with closing(PostgresDatabase(url)) as target, backend.runtime.writing(principal) as context:
-        schema.migrate(url)
-        with target.transaction(writes=True) as connection:
+        with target.connection(writes=True) as connection, connection.begin(creates_tables=True):
             if schema.has_company(connection):
                 raise _not_empty(target.address)
             copying.from_file(context.connection, connection, context.progress)

@@ -5,7 +5,7 @@ only what each service has of its own, such as its log, is composed here.
 """
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import monotonic, sleep
 from typing import Any
 
@@ -28,6 +28,7 @@ from popug_cli.messages.services import SERVICES
 THREADS = 64
 START_SECONDS = 30.0
 RETRY_SECONDS = 0.2
+PROBE_SECONDS = 3.0
 NEEDED = ("identity", "tasks")
 
 
@@ -40,6 +41,7 @@ class Gateway:
     def __init__(self, addresses: Mapping[str, Address]) -> None:
         self._services = Services(addresses)
         self._threads = ThreadPoolExecutor(THREADS, "popug-ask")
+        self._probes: dict[str, Future[CompanyOfServer]] = {}
         self._company = self._find_company()
         self._tokens = TokenChecks(self._company.home_id, self._fetch_keys)
 
@@ -103,9 +105,12 @@ class Gateway:
         return None
 
     def probe(self) -> dict[str, Any]:
-        """Return the services that do not answer; raise ``service_unavailable`` if one of them is needed."""
-        futures = {name: self._threads.submit(self._services.company_of, name) for name in SERVICES}
-        missing = sorted(name for name, future in futures.items() if future.exception() is not None)
+        """Return the services that do not answer in time; raise ``service_unavailable`` if one of them is needed."""
+        for name in SERVICES:
+            if name not in self._probes or self._probes[name].done():  # a stopped service is asked once at a time
+                self._probes[name] = self._threads.submit(self._services.company_of, name)
+        done, _ = wait(self._probes.values(), PROBE_SECONDS)
+        missing = [name for name, probe in self._probes.items() if probe not in done or probe.exception() is not None]
         if needed := [name for name in NEEDED if name in missing]:
             raise Unavailable(
                 "service_unavailable",
@@ -120,6 +125,13 @@ class Gateway:
 
     def follow(self, warn: Callable[[str], None]) -> bool:
         """Return True: nothing waits here between messages."""
+        return True
+
+    def stop_reconnecting(self) -> None:
+        """Do nothing: the gateway has no database."""
+
+    def is_database_reachable(self) -> bool:
+        """Return True: a service that does not answer ends what waits for it."""
         return True
 
     def close(self) -> None:

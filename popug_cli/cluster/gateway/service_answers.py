@@ -5,13 +5,10 @@ from typing import Any, NamedTuple
 
 from popug_cli.client.address import Address
 from popug_cli.cluster.service_clients import Caller, ServiceClients
-from popug_cli.kernel.errors import PopugError, Unavailable
-from popug_cli.kernel.log import LOG, WarnOnce
+from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.log import LOG
 from popug_cli.kernel.positions import KnownPositions, Positions, merge
 from popug_cli.messages.base import DECLARATIONS, Message
-
-MAX_REMEMBERED_WARNINGS = 10
-NO_ANSWER_CODES = ("server_unavailable", "server_version", "in_doubt")
 
 
 class CompanyOfServer(NamedTuple):
@@ -46,8 +43,6 @@ class Services:
     """The services at their ``addresses``; safe to use from many threads."""
 
     def __init__(self, addresses: Mapping[str, Address]) -> None:
-        self.addresses = addresses
-        self._warn = WarnOnce(MAX_REMEMBERED_WARNINGS)
         self._clients = ServiceClients(addresses)
         self._clients_for_parts = ServiceClients(addresses, are_parts=True)
 
@@ -65,7 +60,7 @@ class Services:
             try:
                 body = client.ask(message, token, key=key)
             except PopugError as error:
-                raised = self._named(service, error)
+                raised = clients.named(service, error)
                 raised.positions = positions.shown
                 raise raised from error
             return ServiceAnswer(body, warnings, client.is_replayed, positions.shown)
@@ -76,26 +71,10 @@ class Services:
             try:
                 client.fetch_server_info()
             except PopugError as error:
-                raise self._named(service, error) from error
+                raise self._clients.named(service, error) from error
             return CompanyOfServer(client.home_id, client.time_zone)
 
     def close(self) -> None:
         """Close the connections that no thread uses."""
         self._clients.close()
         self._clients_for_parts.close()
-
-    def _named(self, service: str, error: PopugError) -> PopugError:
-        """Return the error of a service that does not answer, with the service's name and not its address."""
-        if error.details.get("server") != self.addresses[service].url or error.code not in NO_ANSWER_CODES:
-            return error
-        self._warn(f"{service}: {error.message}")
-        details = {"service": service}
-        if error.code == "in_doubt":
-            sentence = f"The service {service} broke off before its answer came; the request may have taken effect."
-            return Unavailable("in_doubt", sentence, hint=error.hint, details=details)
-        return Unavailable(
-            "service_unavailable",
-            f"The service {service} does not answer now.",
-            hint=f"Try again in a moment. An operator finds the reason in the log of the gateway or of {service}.",
-            details=details,
-        )

@@ -1,6 +1,7 @@
 """Verify tokens at the gateway, with the public keys of identity, before it reads a request of any size.
 
-The service that performs the message verifies the token again, and also refuses one that was revoked.
+The service that performs the message verifies the token again. Only the service refuses one that was revoked, or whose
+key was withdrawn.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MAX_VERIFIED_TOKENS = 1_000
-KEYS_SECONDS = 60.0
 UNKNOWN_KEY_SECONDS = 1.0  # a token that names an unknown key has them fetched at most that often
 
 
@@ -32,7 +32,8 @@ class TokenChecks:
         self._clock = SystemClock()
         self._lock = Lock()
         self._keys: dict[str, Ed25519PublicKey] = {}
-        self._fetched_at: float | None = None
+        self._fetched_at = -UNKNOWN_KEY_SECONDS
+        self._fetch_error: PopugError | None = None
         self._expiries: dict[str, int] = {}
 
     def has_verified(self, token: str | None) -> bool:
@@ -65,20 +66,28 @@ class TokenChecks:
         return None if device_id is None else lower_username(message.username)
 
     def _find_key(self, kid: str) -> "Ed25519PublicKey | None":
-        """Return a public key by its id; fetch the keys if they are old or it is not among them."""
+        """Return a public key by its id; fetch the keys if it is not among them.
+
+        Raise the error of identity if that does not answer, and then for a while without asking it.
+        """
+        if kid in self._keys:
+            return self._keys[kid]
+        with self._lock:
+            if kid not in self._keys and monotonic() - self._fetched_at > UNKNOWN_KEY_SECONDS:
+                self._fetch()
+                self._fetched_at = monotonic()
+            if kid not in self._keys and self._fetch_error is not None:
+                raise self._fetch_error
+            return self._keys.get(kid)
+
+    def _fetch(self) -> None:
+        """Replace the keys, or keep them and the error of identity."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-        with self._lock:
-            age = None if self._fetched_at is None else monotonic() - self._fetched_at
-            if age is None or age > KEYS_SECONDS or (kid not in self._keys and age > UNKNOWN_KEY_SECONDS):
-                try:
-                    fetched = self._fetch_keys()
-                except PopugError:
-                    if kid in self._keys:
-                        return self._keys[kid]
-                    raise
-                self._keys = {
-                    key["kid"]: Ed25519PublicKey.from_public_bytes(decode_segment(key["x"])) for key in fetched.keys
-                }
-                self._fetched_at = monotonic()
-            return self._keys.get(kid)
+        try:
+            fetched = self._fetch_keys()
+        except PopugError as error:
+            self._fetch_error = error
+            return
+        self._fetch_error = None
+        self._keys = {key["kid"]: Ed25519PublicKey.from_public_bytes(decode_segment(key["x"])) for key in fetched.keys}

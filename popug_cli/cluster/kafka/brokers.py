@@ -1,16 +1,22 @@
 """The state of the brokers and of the cluster's topics, for ``popug cluster status``."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
+from popug_cli.cluster.kafka.admin_requests import AdminRequests
 from popug_cli.cluster.kafka.connection import KafkaConnection
-from popug_cli.cluster.kafka.errors import error_of_request, open_client
 from popug_cli.cluster.kafka.producer import PARTITION
+from popug_cli.kernel.errors import PopugError, Unavailable
 
 STATUS_SECONDS = 5.0
+ANSWER_SECONDS = 2.0
+MAX_THREADS = 16
 
 
 class BrokerState(NamedTuple):
@@ -22,9 +28,10 @@ class BrokerState(NamedTuple):
 
 
 class TopicState(NamedTuple):
-    """A topic: the ids of the brokers that have a replica, and of those that are in sync with the leader.
+    """A topic: the ids of the brokers that have a replica, and of those that are up and in sync with the leader.
 
-    ``leader`` is None if no broker leads the partition; ``end_offset``, the offset of the next record, is then None.
+    ``leader`` is None if the broker that leads the partition is not up. ``end_offset`` is the offset of the next
+    record, None if no broker says it.
     ``exists`` is False for a topic that the brokers do not have.
     """
 
@@ -53,57 +60,64 @@ def read_state(connection: KafkaConnection, topics: Iterable[str]) -> KafkaState
 
     Raise ``brokers_unavailable`` if none answers.
     """
-    admin, trouble = open_client(AdminClient, connection, {})
-    try:
-        metadata = admin.list_topics(timeout=STATUS_SECONDS)
-    except KafkaException as error:
-        raise error_of_request(error, admin, trouble, connection) from error
+    requests = AdminRequests(connection, STATUS_SECONDS)
+    metadata = requests.metadata()
     names = list(topics)
     partitions = {name: _partition_of(metadata.topics.get(name)) for name in names}
     led = [name for name, partition in partitions.items() if partition is not None and partition.leader >= 0]
-    ends = _end_offsets(admin, led)
-    states = tuple(_topic_state(name, partitions[name], ends.get(name)) for name in names)
-    used_ids = {broker for state in states for broker in state.replicas}
-    return KafkaState(_broker_states(metadata.brokers, used_ids, connection), states)
+    ends = _end_offsets(requests, led)
+    used_ids = {broker for partition in partitions.values() if partition is not None for broker in partition.replicas}
+    brokers = _broker_states(metadata.brokers, used_ids, connection)
+    up = {broker.id for broker in brokers if broker.is_up}
+    return KafkaState(brokers, tuple(_topic_state(name, partitions[name], up, ends.get(name)) for name in names))
 
 
 def _partition_of(topic: Any) -> Any:
     return topic.partitions.get(PARTITION) if topic is not None and topic.error is None else None
 
 
-def _topic_state(name: str, partition: Any, end_offset: int | None) -> TopicState:
+def _topic_state(name: str, partition: Any, up: set[int], end_offset: int | None) -> TopicState:
     if partition is None:
         return TopicState(name, False, None, (), (), None)
-    leader = partition.leader if partition.leader >= 0 else None
-    return TopicState(name, True, leader, tuple(partition.replicas), tuple(partition.isrs), end_offset)
+    leader = partition.leader if partition.leader in up else None
+    in_sync = tuple(broker for broker in partition.isrs if broker in up)
+    return TopicState(name, True, leader, tuple(partition.replicas), in_sync, end_offset)
 
 
-def _end_offsets(admin: AdminClient, names: list[str]) -> dict[str, int]:
+def _end_offsets(requests: AdminRequests, names: list[str]) -> dict[str, int]:
     """Return the end offsets of topics; those whose leader does not answer are left out."""
-    if not names:
-        return {}
     wanted = {TopicPartition(name, PARTITION): OffsetSpec.latest() for name in names}  # type: ignore[no-untyped-call]
-    futures = admin.list_offsets(wanted, request_timeout=STATUS_SECONDS)
+    futures = requests.client.list_offsets(wanted, request_timeout=STATUS_SECONDS) if names else {}
     ends: dict[str, int] = {}
     for partition, future in futures.items():
-        try:
-            ends[partition.topic] = future.result(STATUS_SECONDS + 1).offset
-        except (KafkaException, TimeoutError):
-            continue
-    return ends
+        with suppress(Unavailable):
+            ends[partition.topic] = requests.result(future, partition.topic).offset
+    return {name: end for name, end in ends.items() if end >= 0}
 
 
 def _broker_states(known: dict[int, Any], used_ids: set[int], connection: KafkaConnection) -> tuple[BrokerState, ...]:
-    """Return the brokers that are up, and those that have a replica of a topic and are not up.
+    """Return the brokers that the others know, and those that have a replica of a topic.
 
-    The brokers do not say the address of one that is down. If there is only one such, and the settings have one address
-    at which no broker is up, then that is its address.
+    Brokers without a quorum still name those that are down, so that each is asked itself. Of one that they do not name
+    they do not say the address. If there is only one such, and the settings have one address at which no broker is up,
+    then that is its address.
     """
-    up = {number: f"{broker.host}:{broker.port}" for number, broker in known.items()}
-    down = sorted(used_ids - set(up))
-    addresses = [text.strip() for text in connection.address.split(",")]
-    unused = [address for address in addresses if address not in up.values()] if len(addresses) > 1 else []
-    states = [BrokerState(number, address, True) for number, address in sorted(up.items())]
-    if len(down) == len(unused) == 1:
-        return (*states, BrokerState(down[0], unused[0], False))
-    return (*states, *(BrokerState(number, "", False) for number in down))
+    addresses = {number: f"{broker.host}:{broker.port}" for number, broker in sorted(known.items())}
+    with ThreadPoolExecutor(MAX_THREADS) as threads:
+        answers = threads.map(lambda address: _answers(connection, address), addresses.values())
+        states = [BrokerState(*known, is_up) for known, is_up in zip(addresses.items(), answers, strict=True)]
+    unknown = sorted(used_ids - set(addresses))
+    configured = [text.strip() for text in connection.address.split(",")]
+    unused = [address for address in configured if address not in addresses.values()] if len(configured) > 1 else []
+    address = unused[0] if len(unknown) == len(unused) == 1 else ""
+    return (*states, *(BrokerState(number, address, False) for number in unknown))
+
+
+def _answers(connection: KafkaConnection, address: str) -> bool:
+    """Return whether the broker at an address answers."""
+    alone = replace(connection, options={**connection.options, "bootstrap.servers": address})
+    try:
+        AdminRequests(alone, ANSWER_SECONDS).metadata()
+    except PopugError:
+        return False
+    return True

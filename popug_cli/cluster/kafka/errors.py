@@ -3,6 +3,7 @@
 The codes: https://kafka.apache.org/protocol.html#protocol_error_codes; those of the client begin with an underscore.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,11 @@ from confluent_kafka import KafkaError, KafkaException
 
 from popug_cli.cluster.kafka.connection import KAFKA_LOG, KafkaConnection
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound, PopugError, Unavailable
+from popug_cli.kernel.settings import CLUSTER_PREFIX
+from popug_cli.messages.topics import CREATED_SETTINGS, FIXED_SETTINGS, MIN_IN_SYNC, PARTITIONS, REPLICATION_FACTOR
 
 UNAVAILABLE = "brokers_unavailable"
-ANSWER_SECONDS = 5.0  # for a diagnosis
+ANSWER_SECONDS = 2.0  # for a diagnosis
 STATUS_HINT = "Run `popug cluster status` to see which brokers are up."
 LOGIN_REFUSED = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}
 NOT_PERMITTED = {
@@ -33,6 +36,10 @@ NO_ANSWER = {
     KafkaError._TIMED_OUT_QUEUE,
     KafkaError.REQUEST_TIMED_OUT,
 }
+_VARYING = re.compile(
+    r"^\S+/(?:bootstrap|\d+): |Connect to \S+ failed: | \(after \d+ms in state \w+(?:, \d+ [^)]*)?\)"
+    r"|, \d+ identical error\(s\) suppressed"
+)
 LASTING = LOGIN_REFUSED | NO_TLS  # waiting does not help
 
 
@@ -44,8 +51,9 @@ class ClientTrouble:
 
     def __call__(self, error: KafkaError) -> None:
         """Store an error."""
-        if self.latest is None or self.latest.code() not in LASTING:
-            self.latest = error
+        if self.is_lasting or (self.latest is not None and error.code() == KafkaError._ALL_BROKERS_DOWN):
+            return  # the error before it says why
+        self.latest = error
 
     @property
     def is_lasting(self) -> bool:
@@ -68,26 +76,16 @@ def open_client(kind: Any, connection: KafkaConnection, options: dict[str, Any])
 
 
 def reason_of(error: KafkaError | KafkaException) -> str:
-    """Return the text of an error in one line."""
+    """Return the text of an error in one line, without what differs each time: the broker and the milliseconds."""
     inner = error.args[0] if isinstance(error, KafkaException) else error
-    return " ".join((inner.str() if isinstance(inner, KafkaError) else str(inner)).split()).rstrip(".")
+    text = inner.str() if isinstance(inner, KafkaError) else str(inner)
+    return " ".join(_VARYING.sub("", text).split()).rstrip(".")
 
 
 def error_in(exception: KafkaException) -> KafkaError:
     """Return the error that an exception carries."""
     inner = exception.args[0]
     return inner if isinstance(inner, KafkaError) else KafkaError(KafkaError._FAIL, str(inner))
-
-
-def error_of_request(
-    exception: KafkaException, client: Any, trouble: ClientTrouble, connection: KafkaConnection, topic: str = ""
-) -> PopugError:
-    """Return the ``PopugError`` for a request that failed; the trouble of its client says more than a time-out."""
-    client.poll(0)
-    cause = error_in(exception)
-    if trouble.latest is not None and (trouble.is_lasting or cause.code() in NO_ANSWER):
-        cause = trouble.latest
-    return broker_error(cause, connection, topic)
 
 
 def broker_error(error: KafkaError, connection: KafkaConnection, topic: str = "") -> PopugError:
@@ -112,6 +110,23 @@ def _login_refused(_: KafkaError, connection: KafkaConnection, _topic: str) -> U
         f"The Kafka brokers at {connection.address} refuse the login of {connection.username or 'popug'}.",
         hint="Run `popug config show` and correct kafka.sasl_username, kafka.sasl_mechanism or the password in"
         " kafka.sasl_password_file.",
+    )
+
+
+def _not_created(error: KafkaError, connection: KafkaConnection, topic: str) -> Unavailable:
+    return Unavailable(
+        UNAVAILABLE,
+        f"The Kafka brokers at {connection.address} do not create topic {topic} ({reason_of(error)}).",
+        hint=f"Start {REPLICATION_FACTOR} brokers, since a topic has {REPLICATION_FACTOR} replicas. {STATUS_HINT}",
+    )
+
+
+def _invalid_name(error: KafkaError, _connection: KafkaConnection, topic: str) -> InvalidInput:
+    return InvalidInput(
+        "invalid_setting",
+        f"Kafka does not accept the name of topic {topic} ({reason_of(error)}).",
+        hint=f"Run `popug config set {CLUSTER_PREFIX} NAME` with letters, digits and dashes.",
+        details={"key": CLUSTER_PREFIX},
     )
 
 
@@ -141,21 +156,27 @@ def unreachable(connection: KafkaConnection, reason: str) -> Unavailable:
 
 
 def missing_topic(topic: str, connection: KafkaConnection) -> NotFound:
-    """Return the error for a topic that does not exist."""
+    """Return the error for a topic that does not exist, or that Kafka hides from a login without a permission."""
     return NotFound(
         "topic_missing",
-        f"The Kafka brokers at {connection.address} have no topic {topic}.",
+        f"The Kafka brokers at {connection.address} do not know the topic {topic}: {absence(connection)}.",
         hint=f"Create it: {create_command(topic, connection)}",
         details={"topic": topic},
     )
 
 
+def absence(connection: KafkaConnection) -> str:
+    """Return why a topic is not found. Kafka hides a topic from a login that may not describe it."""
+    return "it does not exist" + (f", or {connection.username} may not use it" if connection.username else "")
+
+
 def create_command(topic: str, connection: KafkaConnection) -> str:
     """Return the command of Kafka that creates a topic as popug does."""
+    values = {**FIXED_SETTINGS, **CREATED_SETTINGS, "min.insync.replicas": str(MIN_IN_SYNC)}
+    settings = " ".join(f"--config {key}={value}" for key, value in values.items())
     return (
-        f"`kafka-topics.sh --bootstrap-server {connection.address} --create --topic {topic} --partitions 1"
-        " --replication-factor 3 --config min.insync.replicas=2 --config message.timestamp.type=LogAppendTime"
-        " --config unclean.leader.election.enable=false`."
+        f"`kafka-topics.sh --bootstrap-server {connection.address} --create --topic {topic} --partitions {PARTITIONS}"
+        f" --replication-factor {REPLICATION_FACTOR} {settings}`."
     )
 
 
@@ -228,4 +249,7 @@ _BY_CODE: dict[int, _Translation] = {
     **dict.fromkeys(TOO_LARGE, lambda error, connection, topic: too_large(connection, topic)),
     **dict.fromkeys(NO_ANSWER, lambda error, connection, topic: unreachable(connection, reason_of(error))),
     KafkaError.KAFKA_STORAGE_ERROR: _disk_error,
+    KafkaError.INVALID_REPLICATION_FACTOR: _not_created,
+    KafkaError.POLICY_VIOLATION: _not_created,
+    KafkaError.TOPIC_EXCEPTION: _invalid_name,
 }

@@ -82,10 +82,10 @@ class _Position:
         give_up_at = wait_until + ANSWER_SECONDS
         while not (messages := self._poll(limit, wait_until)):
             now = time.monotonic()
-            if now >= wait_until and self._is_at(self._known_end()):
-                if not wait_seconds or self._is_at(self._query_end()):
-                    return []
-            elif now > give_up_at:
+            is_at_end = now >= wait_until and self._is_at(self._known_end())
+            if is_at_end and (not wait_seconds or self._is_at(self._query_end())):
+                return []
+            if now > give_up_at:
                 raise diagnose(self._consumer, self._trouble, self._connection, self._topic, ANSWER_SECONDS)
         records = [(_offset_of(message), _record_of(message)) for message in messages]
         self._next = records[-1][0] + 1
@@ -164,6 +164,10 @@ def _record_of(message: Message) -> TopicRecord:
 
 
 def _headers_of(message: Message) -> Headers:
-    headers = message.headers() or []
+    """Return the headers; none if the name of one is not UTF-8, which librdkafka's client cannot return."""
+    try:
+        headers = message.headers() or []
+    except (SystemError, UnicodeDecodeError):
+        return []
     pairs = headers.items() if isinstance(headers, dict) else headers
     return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]

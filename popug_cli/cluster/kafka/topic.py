@@ -33,11 +33,12 @@ class KafkaTopic:
 
         From an offset that the topic does not have, because its records were removed or it was created again, it goes
         on at the oldest record. At the end of the topic, wait at most ``wait_seconds`` for a record; without one,
-        return none. Raise ``brokers_unavailable`` or ``topic_missing``, at the latest 15 s after ``wait_seconds``.
+        return none. With 0, the end is the one in the broker's last answer, so records of this moment may be missing.
+        Raise ``brokers_unavailable`` or ``topic_missing``, at the latest 15 s after ``wait_seconds``.
         """
         return self._reader.read(offset, limit, wait_seconds)
 
     def close(self) -> None:
-        """Close the clients. A call in another thread ends within a second, with ``brokers_unavailable``."""
+        """Close the clients. A call in another thread ends within 3 s, with ``brokers_unavailable``."""
         self._producer.close()
         self._reader.close()

@@ -4,13 +4,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
+from popug_cli.cluster.kafka.admin_requests import AdminRequests
 from popug_cli.cluster.kafka.connection import KafkaConnection
-from popug_cli.cluster.kafka.errors import ClientTrouble, create_command, error_in, error_of_request, open_client
+from popug_cli.cluster.kafka.errors import absence, create_command
 from popug_cli.cluster.kafka.producer import MAX_RECORD_BYTES
-from popug_cli.kernel.errors import Conflict, PopugError
+from popug_cli.kernel.errors import Conflict, NotFound
 from popug_cli.messages.topics import (
     CREATED_SETTINGS,
     FIXED_SETTINGS,
@@ -19,10 +20,11 @@ from popug_cli.messages.topics import (
     REPLICATION_FACTOR,
 )
 
-ADMIN_SECONDS = 20.0
-KNOWN_SECONDS, KNOWN_POLL_SECONDS = 15.0, 0.2
-MAY_BE_UNKNOWN_YET = ("topics_differ", "topic_missing")
-MINIMUMS = {"max.message.bytes": MAX_RECORD_BYTES + 10_000}  # a batch has a header, and what lz4 cannot shorten grows
+ADMIN_SECONDS = 15.0
+PROPAGATION_SECONDS = 5.0
+POLL_SECONDS = 0.1
+LEAST_MESSAGE_BYTES = MAX_RECORD_BYTES + 10_000  # a batch has a header, and grows if lz4 cannot compress it
+IN_SYNC = "min.insync.replicas"
 
 
 def create_topics(
@@ -30,60 +32,37 @@ def create_topics(
 ) -> list[str]:
     """Create the topics that do not exist, and return their names; existing ones stay as they are.
 
-    With fewer than two replicas, a topic accepts a record that only one has. Raise ``brokers_unavailable``.
+    A topic of one replica accepts a record that only one broker has. Raise ``brokers_unavailable``, or
+    ``invalid_setting`` for a name that Kafka does not accept.
     """
     names = list(topics)
-    config = {**FIXED_SETTINGS, **CREATED_SETTINGS, "min.insync.replicas": str(min(MIN_IN_SYNC, replication_factor))}
+    config = {**FIXED_SETTINGS, **CREATED_SETTINGS, IN_SYNC: str(min(MIN_IN_SYNC, replication_factor))}
     new = [
         NewTopic(name, num_partitions=PARTITIONS, replication_factor=replication_factor, config=config)
         for name in names
     ]
-    admin, trouble = open_client(AdminClient, connection, {})
-    results = admin.create_topics(new, operation_timeout=ADMIN_SECONDS, request_timeout=ADMIN_SECONDS)
+    requests = AdminRequests(connection, ADMIN_SECONDS)
+    futures = requests.client.create_topics(new, operation_timeout=ADMIN_SECONDS, request_timeout=ADMIN_SECONDS)
     created = []
     for name in names:
         try:
-            results[name].result(ADMIN_SECONDS + 5)
-            created.append(name)
-        except KafkaException as error:
-            if error_in(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise error_of_request(error, admin, trouble, connection, name) from error
+            requests.result(futures[name], name)
+        except KafkaException:  # it exists
+            continue
+        created.append(name)
     return created
-
-
-def ensure_topics(
-    connection: KafkaConnection, topics: Iterable[str], replication_factor: int = REPLICATION_FACTOR
-) -> None:
-    """Create the topics that do not exist, and check all; raise the errors of ``check_topics``.
-
-    A broker learns of a new topic some time after another one has created it, so a topic of this call may seem to be
-    missing for ``KNOWN_SECONDS``.
-    """
-    names = list(topics)
-    created = create_topics(connection, names, replication_factor)
-    deadline = time.monotonic() + (KNOWN_SECONDS if created else 0)
-    while True:
-        try:
-            check_topics(connection, names, replication_factor)
-        except PopugError as error:
-            if error.code not in MAY_BE_UNKNOWN_YET or time.monotonic() > deadline:
-                raise
-            time.sleep(KNOWN_POLL_SECONDS)
-        else:
-            return
 
 
 def delete_topics(connection: KafkaConnection, topics: Iterable[str]) -> None:
     """Delete topics with all their records; raise ``brokers_unavailable``. A topic that does not exist is no error."""
     names = list(topics)
-    admin, trouble = open_client(AdminClient, connection, {})
-    results = admin.delete_topics(names, operation_timeout=ADMIN_SECONDS, request_timeout=ADMIN_SECONDS)
+    requests = AdminRequests(connection, ADMIN_SECONDS)
+    futures = requests.client.delete_topics(names, operation_timeout=ADMIN_SECONDS, request_timeout=ADMIN_SECONDS)
     for name in names:
         try:
-            results[name].result(ADMIN_SECONDS + 5)
-        except KafkaException as error:
-            if error_in(error).code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise error_of_request(error, admin, trouble, connection, name) from error
+            requests.result(futures[name], name)
+        except NotFound:
+            continue
 
 
 def check_topics(
@@ -93,15 +72,12 @@ def check_topics(
 
     More replicas than ``replication_factor`` are accepted. Raise ``brokers_unavailable``.
     """
-    names = list(topics)
-    admin, trouble = open_client(AdminClient, connection, {})
-    try:
-        found = admin.list_topics(timeout=ADMIN_SECONDS).topics
-    except KafkaException as error:
-        raise error_of_request(error, admin, trouble, connection) from error
-    present = [name for name in names if name in found and found[name].error is None]
-    values = _settings_of(admin, trouble, connection, present)
-    differences: dict[str, list[str]] = {name: ["it does not exist"] for name in names if name not in present}
+    names = list(dict.fromkeys(topics))
+    requests = AdminRequests(connection, ADMIN_SECONDS)
+    found = _found_topics(requests, names)
+    present = [name for name in names if name in found]
+    values = _settings_of(requests, present)
+    differences = {name: [absence(connection)] for name in names if name not in present}
     for name in present:
         differences[name] = [
             *_layout_differences(found[name].partitions, replication_factor),
@@ -118,27 +94,33 @@ def check_topics(
         )
 
 
-def _settings_of(
-    admin: AdminClient, trouble: ClientTrouble, connection: KafkaConnection, names: list[str]
-) -> dict[str, dict[str, str]]:
+def _found_topics(requests: AdminRequests, names: list[str]) -> dict[str, Any]:
+    """Return the topics that exist, by name. One that was just created may be unknown to a broker for a moment."""
+    deadline = time.monotonic() + PROPAGATION_SECONDS
+    while True:
+        topics = requests.metadata().topics
+        found = {name: topics[name] for name in names if name in topics and topics[name].error is None}
+        if len(found) == len(names) or time.monotonic() > deadline:
+            return found
+        time.sleep(POLL_SECONDS)
+
+
+def _settings_of(requests: AdminRequests, names: list[str]) -> dict[str, dict[str, str]]:
     """Return the effective settings of topics."""
     resources = {name: ConfigResource(ResourceType.TOPIC, name) for name in names}
     if not resources:
         return {}
-    futures = admin.describe_configs(list(resources.values()), request_timeout=ADMIN_SECONDS)
+    futures = requests.client.describe_configs(list(resources.values()), request_timeout=ADMIN_SECONDS)
     values: dict[str, dict[str, str]] = {}
     for name, resource in resources.items():
-        try:
-            entries = futures[resource].result(ADMIN_SECONDS + 5)
-        except KafkaException as error:
-            raise error_of_request(error, admin, trouble, connection, name) from error
+        entries = requests.result(futures[resource], name)
         values[name] = {key: str(entry.value) for key, entry in entries.items()}
     return values
 
 
 def _layout_differences(partitions: Mapping[int, Any], replication_factor: int) -> Iterator[str]:
-    if len(partitions) != 1:
-        yield f"it has {len(partitions)} partitions instead of 1"
+    if len(partitions) != PARTITIONS:
+        yield f"it has {len(partitions)} partitions instead of {PARTITIONS}"
     replicas = min((len(partition.replicas) for partition in partitions.values()), default=0)
     if replicas < replication_factor:
         yield f"its replication factor is {replicas} instead of {replication_factor}"
@@ -148,7 +130,8 @@ def _setting_differences(values: Mapping[str, str], replication_factor: int) -> 
     for key, expected in FIXED_SETTINGS.items():
         if values.get(key, "").lower() != expected.lower():
             yield f"{key} is {values.get(key, 'not set')} instead of {expected}"
-    for key, minimum in {"min.insync.replicas": min(MIN_IN_SYNC, replication_factor), **MINIMUMS}.items():
+    minimums = {IN_SYNC: min(MIN_IN_SYNC, replication_factor), "max.message.bytes": LEAST_MESSAGE_BYTES}
+    for key, minimum in minimums.items():
         if int(values.get(key) or 0) < minimum:
             yield f"{key} is {values.get(key, 'not set')}, and must be at least {minimum}"
 
@@ -156,7 +139,7 @@ def _setting_differences(values: Mapping[str, str], replication_factor: int) -> 
 def _hint(faulty: Mapping[str, list[str]], connection: KafkaConnection) -> str:
     """Return the command of Kafka that corrects the first topic."""
     name, faults = sorted(faulty.items())[0]
-    if faults == ["it does not exist"]:
+    if faults == [absence(connection)]:
         return f"Create it: {create_command(name, connection)}"
     server = f"--bootstrap-server {connection.address}"
     if any(fault.startswith("it") for fault in faults):
@@ -164,9 +147,10 @@ def _hint(faulty: Mapping[str, list[str]], connection: KafkaConnection) -> str:
             f"Run `kafka-topics.sh {server} --delete --topic {name}`, and create it again:"
             f" {create_command(name, connection)}"
         )
-    config = ",".join(
-        f"{key}={value}"
-        for key, value in {**FIXED_SETTINGS, "min.insync.replicas": str(MIN_IN_SYNC), **CREATED_SETTINGS}.items()
-        if any(fault.startswith(f"{key} ") for fault in faults)
-    )
+    settings = {**FIXED_SETTINGS, **CREATED_SETTINGS, IN_SYNC: str(MIN_IN_SYNC)}
+    config = ",".join(f"{key}={value}" for key, value in settings.items() if _is_named(key, faults))
     return f"Run `kafka-configs.sh {server} --alter --entity-type topics --entity-name {name} --add-config {config}`."
+
+
+def _is_named(key: str, faults: list[str]) -> bool:
+    return any(fault.startswith(f"{key} ") for fault in faults)

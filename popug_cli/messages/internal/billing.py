@@ -5,7 +5,19 @@ from datetime import date, datetime
 import msgspec
 
 from popug_cli.messages.analytics import Analytics
-from popug_cli.messages.base import ACCOUNTING, ADMINS, EVERYONE, Command, Count, Id, Instant, Limit, Query, declare
+from popug_cli.messages.base import (
+    ACCOUNTING,
+    ADMINS,
+    EVERYONE,
+    Command,
+    Count,
+    Id,
+    Instant,
+    Limit,
+    Query,
+    Role,
+    declare,
+)
 from popug_cli.messages.billing import ClosedDay
 from popug_cli.messages.company import Explanation
 from popug_cli.messages.today import ActivityKind
@@ -175,3 +187,25 @@ class GetAmountsAtStake(Query[AmountsAtStake], frozen=True, kw_only=True):
     """Return the money at stake in the events that billing has parked: in one of them, or in all."""
 
     dead_id: int | None = None
+
+
+class RoleChange(msgspec.Struct, frozen=True):
+    """A change of the sender's role; ``sequence`` is the position of its event in the log."""
+
+    sequence: int
+    at: datetime
+    actor: str
+    role: Role
+
+
+class RoleChanges(msgspec.Struct, frozen=True):
+    """The changes of the sender's role, oldest first."""
+
+    changes: list[RoleChange]
+
+
+@declare("today", roles=EVERYONE, handler="billing.today")
+class ListRoleChanges(Query[RoleChanges], frozen=True, kw_only=True):
+    """Return the changes of the sender's role after a position in the log."""
+
+    after: Count

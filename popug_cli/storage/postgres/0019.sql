@@ -9,7 +9,7 @@ CREATE TABLE storage_cluster_state (
     timeline BIGINT NOT NULL,
     PRIMARY KEY (id),
     CONSTRAINT one_row CHECK (id = 1),
-    CONSTRAINT known_state CHECK (state IN ('loading', 'active', 'moved'))
+    CONSTRAINT known_state CHECK (state IN ('loading', 'restoring', 'active', 'moved'))
 );
 
 CREATE TABLE storage_cluster_pause (

@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from datetime import UTC, datetime
 from itertools import chain, count
-from typing import Any
+from threading import Event
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import pq
@@ -19,8 +20,11 @@ from popug_cli.storage.postgres import commit, errors, schema
 from popug_cli.storage.postgres.array_insert import ArrayInsert, array_insert, statements
 from popug_cli.storage.postgres.dialect import is_long, translate
 from popug_cli.storage.postgres.leader_lock import PostgresLeaderLock
-from popug_cli.storage.postgres.session import BEGIN_AND_LOCK, BEGIN_READ_ONLY, Driver, ask, open_session
+from popug_cli.storage.postgres.session import BEGIN, BEGIN_AND_LOCK, BEGIN_READ_ONLY, LOCK, Driver, ask, open_session
 from popug_cli.storage.postgres.url import PRIMARY, address_of, connection_parameters
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
 
 MIN_POOL_CONNECTIONS = 5
 MIN_ARRAY_ROWS = 20
@@ -31,8 +35,14 @@ SELECT_DATABASE_ID = (
     "SELECT (SELECT system_identifier FROM pg_control_system())::text, oid::text FROM pg_database"
     " WHERE datname = current_database()"
 )
+SELECT_RECOVERY_TARGET = (
+    "SELECT count(*) FROM pg_settings WHERE setting <> ''"
+    " AND name IN ('recovery_target', 'recovery_target_lsn', 'recovery_target_name', 'recovery_target_time',"
+    " 'recovery_target_xid')"
+)
 RECONNECT_SECONDS = 20.0
 RECONNECT_PAUSE_SECONDS = 0.1
+PROBE_SECONDS = 2  # the shortest time that libpq takes for connect_timeout
 MAX_CLOCK_DIFFERENCE_SECONDS = 5.0
 CLOCK_CHECK_SECONDS = 5.0
 
@@ -61,6 +71,7 @@ class PostgresDatabase(Database):
         self._threads = threads
         self._idle: list[Driver] = []  # ``append`` and ``pop`` of a list are atomic
         self._reconnect_until = [0.0]  # shared with copies
+        self._gives_up = Event()
         self.clock_checked_at = [float("-inf")]
 
     @contextmanager
@@ -88,6 +99,20 @@ class PostgresDatabase(Database):
     def leader_lock(self) -> PostgresLeaderLock:
         """Return the lock that one process of the service at a time can hold; it is not connected yet."""
         return PostgresLeaderLock(self._parameters, self.address)
+
+    def stop_reconnecting(self) -> None:
+        """Let ``connect`` raise after its first attempt, from now on, in this database and its replica."""
+        self._gives_up.set()
+        if self.replica is not None:
+            self.replica.stop_reconnecting()
+
+    def is_reachable(self) -> bool:
+        """Return whether a server that takes writes accepts a new connection within ``PROBE_SECONDS`` for each host."""
+        try:
+            psycopg.connect(**{**self._parameters, "connect_timeout": PROBE_SECONDS}).close()
+        except psycopg.Error:
+            return False
+        return True
 
     def close(self) -> None:
         """Close all connections that are not in use."""
@@ -126,7 +151,7 @@ class PostgresDatabase(Database):
             except psycopg.Error as error:
                 if error.sqlstate in errors.CONNECTION_ENDED:  # the server had accepted the connection
                     self.note_lost_connection()
-                if time.monotonic() > self._reconnect_until[0]:
+                if self._gives_up.is_set() or time.monotonic() > self._reconnect_until[0]:
                     raise errors.connection_error(self.address, error) from error
                 self.while_waiting()
                 time.sleep(RECONNECT_PAUSE_SECONDS)
@@ -229,16 +254,21 @@ class PostgresConnection(Connection):
         return super().insert_many(statement, rows)
 
     @contextmanager
-    def begin(self) -> Iterator[ExitStack]:
+    def begin(self, *, creates_tables: bool = False) -> Iterator[ExitStack]:
         """Run one transaction: commit it at the end, or roll it back on any exception.
 
-        If it writes, it holds the write lock, which is a row. Raise ``database_busy``, ``clock_differs``, ``in_doubt``
-        or ``TransactionLost``.
+        If it writes, it holds the write lock, which is a row. With ``creates_tables``, it first applies the missing
+        migrations. Raise ``database_busy``, ``clock_differs``, ``in_doubt`` or ``TransactionLost``.
         """
         self._changed_rows, self._commit_check = 0, None
         with ExitStack() as on_rollback:
             try:
-                self._start()
+                if creates_tables:
+                    self._driver.execute(BEGIN)
+                    schema.apply_missing(self._driver, self._database.address)
+                    self._note_head(*ask(self._driver, LOCK, self._database.while_waiting))
+                else:
+                    self._start()
                 if self.writes:
                     self._check_clock()
                 yield on_rollback
@@ -259,6 +289,10 @@ class PostgresConnection(Connection):
     def timeline(self) -> int:
         """Return the timeline of the server's write-ahead log, which a recovery and a promotion change."""
         return int(self.scalar("SELECT timeline_id FROM pg_control_checkpoint()"))
+
+    def has_recovery_target(self) -> bool:
+        """Return whether the server's settings name the point in time at which its recovery ended."""
+        return bool(self.scalar(SELECT_RECOVERY_TARGET))
 
     def refuse_newer(self) -> None:
         """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
@@ -312,9 +346,12 @@ class PostgresConnection(Connection):
             self._begin()
 
     def _begin(self) -> None:
-        """Begin a transaction, and read the numbers of the last write transaction and the last event that it sees."""
         statements = BEGIN_AND_LOCK if self.writes else BEGIN_READ_ONLY
-        _, head, log, *others = ask(self._driver, statements, self._database.while_waiting)
+        _, *numbers = ask(self._driver, statements, self._database.while_waiting)
+        self._note_head(*numbers)
+
+    def _note_head(self, head: "PGresult", log: "PGresult", *others: "PGresult") -> None:
+        """Note the numbers of the last write transaction and the last event that the transaction sees."""
         self.change_number = int(head.get_value(0, 0) or 0) if head.ntuples else 0
         self.log_position = int(log.get_value(0, 0) or 0)
         self._version = next(((row.get_value(0, 0) or b"").decode() for row in others if row.ntuples), None)

@@ -53,15 +53,24 @@ def migrate(url: str, role: str | None = None) -> tuple[str | None, str]:
     ``older_database``, ``corrupt_database``, ``role_not_found``, ``usage`` or ``database_unavailable``.
     """
     with errors.translate_errors(address_of(url)), _session(url) as driver, driver.transaction():
-        driver.execute("SELECT pg_advisory_xact_lock(hashtext('popug migrations'))")
-        version = _version(driver, address_of(url))
-        if version is not None and version > NEWEST:
-            raise newer(address_of(url), version)
-        if version != NEWEST:
-            _apply(driver, version, address_of(url))
+        version = apply_missing(driver, address_of(url))
         if role is not None:
             _grant(driver, role)
     return version, NEWEST
+
+
+def apply_missing(driver: "Driver", address: str) -> str | None:
+    """Apply the missing migrations in the open transaction, and return the version before; raise as ``migrate`` does.
+
+    It locks out other migrations until the end of the transaction.
+    """
+    driver.execute("SELECT pg_advisory_xact_lock(hashtext('popug migrations'))")
+    version = _version(driver, address)
+    if version is not None and version > NEWEST:
+        raise newer(address, version)
+    if version != NEWEST:
+        _apply(driver, version, address)
+    return version
 
 
 def newer(address: str, version: str) -> IntegrityViolation:

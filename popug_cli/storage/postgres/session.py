@@ -28,11 +28,12 @@ SESSION_SETTINGS = (
 )
 
 # The write lock is a row. Its new version counts the write transactions, and a replica shows how many it has.
-BEGIN_AND_LOCK = (
-    b"BEGIN ISOLATION LEVEL READ COMMITTED;"
+BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED;"
+LOCK = (
     b" UPDATE bus_head SET changes_count = changes_count + 1 WHERE id = 1 RETURNING changes_count;"
     b" SELECT max(sequence) FROM bus_log; SELECT version_num FROM alembic_version"
 )
+BEGIN_AND_LOCK = BEGIN + LOCK
 BEGIN_READ_ONLY = (
     b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT changes_count FROM bus_head;"
     b" SELECT max(sequence) FROM bus_log"

@@ -26,8 +26,8 @@ from popug_cli.messages.internal.billing import (
     GetAnalyticsAsOf,
     GetClosedDay,
     ListOwnActivities,
+    ListRoleChanges,
 )
-from popug_cli.messages.internal.identity import ListRoleChanges
 from popug_cli.messages.internal.mail import CountMails, QueueSummaries, SendDue
 from popug_cli.messages.internal.tasks import GetTasks, ListTaskHistory
 from popug_cli.messages.tasks import AddTask, CompleteTask, GetTask, Task

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from popug_cli.bus.consumers import Consumer
-from popug_cli.bus.status import bus_status, states_of
+from popug_cli.bus.publisher import MAX_POSITION
+from popug_cli.bus.status import bus_status, consumer_statuses, states_of
 from popug_cli.messages.bus import BusStatus, ConsumerStatus, UnknownType
 from popug_cli.messages.identity import UserDeactivated
 from popug_cli.messages.principal import OPERATOR
@@ -61,6 +62,20 @@ def test_lag_counts_events_still_to_consume_per_consumer(toy: BusFixture) -> Non
 def test_idle_consumer_is_shown_at_the_end_of_the_log(toy: BusFixture) -> None:
     toy.publish("ann", "bob")
     assert status(toy).consumers[1] == ConsumerStatus("sleeper", position=2, lag=0, dead=0, waiting=0)
+
+
+@pytest.mark.parametrize(("within", "lag"), [(0, 0), (1, 1), (3, 3), (4, 4), (5, 4), (MAX_POSITION, 4)])
+def test_lag_is_counted_within_some_positions(toy: BusFixture, within: int, lag: int) -> None:
+    deactivate(toy, "a", "b", "c", "d")
+    with toy.runtime.reading(OPERATOR) as context:
+        assert consumer_statuses(context, [SLEEPER], within=within) == [ConsumerStatus("sleeper", 0, lag, 0, 0)]
+
+
+@pytest.mark.parametrize(("within", "position"), [(1, 0), (2, 0), (3, 3), (4, 3), (MAX_POSITION, 3)])
+def test_idle_consumer_is_at_the_end_if_all_is_counted(toy: BusFixture, within: int, position: int) -> None:
+    toy.publish("a", "b", "c")
+    with toy.runtime.reading(OPERATOR) as context:
+        assert consumer_statuses(context, [SLEEPER], within=within) == [ConsumerStatus("sleeper", position, 0, 0, 0)]
 
 
 def test_parked_events_are_counted_as_dead_or_waiting(toy: BusFixture) -> None:

@@ -1,5 +1,6 @@
 """A company as five services on SQLite homes, whose logs are copied through topics in memory when a test says so."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from popug_cli.app.asked_by_services import perform_for_service
 from popug_cli.app.handlers import service_of
 from popug_cli.bus.relay import MAX_CLAIM_EVENTS
 from popug_cli.bus.service.coverage import includes_of
-from popug_cli.cluster.links import relay_once, replicate_once
+from popug_cli.cluster.links import Topic, relay_once, replicate_once
 from popug_cli.cluster.service_homes import create_service_homes
 from popug_cli.kernel.positions import KnownPositions
 from popug_cli.messages.base import DECLARATIONS, Message
@@ -24,16 +25,20 @@ TURNS = 4  # so often all logs are copied until everything that follows has arri
 
 
 class LinkedCompany:
-    """The services of a company with the admin boss and the workers ann and bob; one client asks all of them."""
+    """The services of a company with the admin boss and the workers ann and bob; one client asks all of them.
 
-    def __init__(self, directory: Path) -> None:
+    Their topics are in memory unless ``topics`` are given, by the name of the service.
+    """
+
+    def __init__(self, directory: Path, topics: Mapping[str, Topic] | None = None) -> None:
         self.company = InProcess(directory / "company")
         self.company.hire("ann")
         self.company.hire("bob")
         self.people = self.company.people
         self.client = KnownPositions()
         self.warnings: list[str] = []
-        self.topics = {name: MemoryTopic(self.company.clock) for name in SERVICES}
+        self.copies_when_asked = False
+        self.topics: Mapping[str, Any] = topics or {name: MemoryTopic(self.company.clock) for name in SERVICES}
         with closing(self.company.backend):
             self.homes = create_service_homes(self.company.backend, directory / "services")
         self.services = {name: self.open(name) for name in SERVICES}
@@ -46,7 +51,7 @@ class LinkedCompany:
             clock=self.company.clock,
             randomness=self.company.chance,
             positions=self.client,
-            ask_service=self._ask,
+            ask_service=self.ask,
         )
 
     def close(self) -> None:
@@ -91,5 +96,11 @@ class LinkedCompany:
         with self.services[service].runtime.reading(self.people["boss"]) as context:
             return context.connection.records(statement)
 
-    def _ask(self, service: str, principal: Principal, message: Message[Any]) -> Any:
-        return perform_for_service(self.services[service], principal, message)
+    def ask(self, service: str, principal: Principal, message: Message[Any]) -> Any:
+        """Ask a service for its part; with ``copies_when_asked``, everything is copied before and after."""
+        if self.copies_when_asked:
+            self.settle()
+        answer = perform_for_service(self.services[service], principal, message)
+        if self.copies_when_asked:
+            self.settle()
+        return answer

@@ -125,7 +125,7 @@ def test_init_after_a_kill_goes_on(company: InProcess, places: Places, last: str
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("popug_cli.cluster.initialise._empty", lambda targets, cluster_id: None)
+        patch.setattr("popug_cli.cluster.initialise.empty_places", lambda targets, cluster_id: None)
         patch.setattr("popug_cli.storage.temporary_home._remove_unless_in_swap", lambda folder: False)
         with pytest.raises(Killed):
             init(company, places, after_step=kill)
@@ -193,7 +193,7 @@ def test_attempt_for_another_company_is_left_alone(company: InProcess, places: P
             raise Killed
 
     with closing(other.backend), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("popug_cli.cluster.initialise._empty", lambda targets, cluster_id: None)
+        patch.setattr("popug_cli.cluster.initialise.empty_places", lambda targets, cluster_id: None)
         with pytest.raises(Killed):
             init(other, places, after_step=stop)
     with pytest.raises(PopugError) as refused:

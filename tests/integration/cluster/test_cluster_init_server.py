@@ -86,7 +86,7 @@ def test_init_on_a_server_goes_on_after_a_kill(company: InProcess, places: Place
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("popug_cli.cluster.initialise._empty", lambda targets, cluster_id: None)
+        patch.setattr("popug_cli.cluster.initialise.empty_places", lambda targets, cluster_id: None)
         with pytest.raises(Killed):
             init(company, places, after_step=kill)
     if last == "filled tasks":

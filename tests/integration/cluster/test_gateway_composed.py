@@ -170,6 +170,40 @@ def test_any_service_answers_what_all_have(play: Play) -> None:
         play.cluster.start(["identity"])
 
 
+def test_missing_part_is_named(play: Play) -> None:
+    play.cluster.kill("billing")
+    try:
+        shown = play.cluster.post("company/show_task", {"number": play.number}, play.tokens["ada"])
+        assert (shown.status, shown.document["entries"]) == (200, [])
+        (warning,) = json.loads(shown.headers["popug-warnings"])
+        assert warning == "The service billing does not answer now. The entries of the task are missing."
+        for route in ("today/show_today", "billing/get_balance"):
+            refused = play.cluster.post(route, {}, play.tokens["kesha"])
+            assert (refused.status, refused.document["code"]) == (503, "service_unavailable")
+            assert refused.document["details"] == {"service": "billing"}
+            assert "sock" not in refused.body.decode()
+        retried = play.cluster.post("bus/retry_dead_letters", {}, play.tokens["ada"])
+        assert "The dead letters of billing were not retried." in retried.headers["popug-warnings"]
+    finally:
+        play.cluster.start(["billing"])
+
+
+def test_role_change_is_an_activity_once(play: Play) -> None:
+    """It has a position in the log of billing, from which the next look begins."""
+    play.ask("identity/set_role", {"username": "mango", "role": "worker"})
+    token = play.ask("identity/issue_token", {"username": "mango", "ttl_seconds": 3600})
+    play.tokens["mango"], play.position = token.document["token"], token.headers["popug-position"]
+    eventually(lambda: "role_changed" in [each["what"] for each in _happened(play, None)[0]])
+    happened, last = _happened(play, None)
+    assert [each["what"] for each in happened].count("role_changed") == 1
+    assert _happened(play, last)[0] == []
+
+
+def _happened(play: Play, after: int | None) -> tuple[list[dict[str, Any]], int]:
+    today = play.ask("today/show_today", {"after": after}, "mango").document
+    return today["happened"], today["last_sequence"]
+
+
 def test_shown_event_is_that_of_its_publisher(play: Play) -> None:
     for event in play.ask("bus/list_events", {}).document["events"][-12:]:
         assert play.ask("bus/show_event", {"event_id": event["id"]}).document == event

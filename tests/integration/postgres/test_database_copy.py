@@ -1,12 +1,18 @@
 """``popug database copy``: a company moves from a home to PostgreSQL, and back into a home."""
 
+import os
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.installed_company import Company
-from tests.support.postgres.server import OWNER, PostgresServer
+from tests.support.installed_company import PROGRAM, Company
+from tests.support.postgres.server import HOST, OWNER, PostgresServer
+from tests.support.postgres.stopping_proxy import StoppingProxy
+
+PATIENCE_SECONDS = 60
 
 COMPARED = (
     ("balance", "kesha"),
@@ -87,6 +93,72 @@ def test_database_stays_usable_after_a_failed_copy(at_home: Company, url: str, p
     postgres.execute("ALTER TABLE tasks_tasks ADD CONSTRAINT nothing CHECK (false)", database=database, role=OWNER)
     assert at_home.run("database", "copy", "--to", url).code != 0
     postgres.execute("ALTER TABLE tasks_tasks DROP CONSTRAINT nothing", database=database, role=OWNER)
+    at_home.run("database", "copy", "--to", url).ok()
+
+
+@pytest.mark.parametrize("ending", ["killed", "terminated"])
+def test_copy_that_fails_midway_leaves_nothing(at_home: Company, postgres: PostgresServer, ending: str) -> None:
+    head = at_home.run("ledger", "verify").ok()["head"]
+    with StoppingProxy(postgres.port) as proxy, empty_database(postgres) as name:
+        at_home.run("database", "copy", "--to", f"postgresql://{OWNER}@{HOST}:{proxy.port}/{name}").ok()
+    for share in (0.1, 0.6, 0.95):
+        with empty_database(postgres) as name:
+            code = cut_short(at_home, postgres, name, ending, round(share * proxy.passed_on))
+            if code != 0:
+                assert tables_of(postgres, name) == []
+                at_home.run("database", "copy", "--to", postgres.url(name)).ok()
+            moved = {"POPUG_DATABASE": postgres.url(name)}
+            assert at_home.run("ledger", "verify", env=moved).ok()["head"] == head
+
+
+def cut_short(company: Company, server: PostgresServer, name: str, ending: str, stop_after: int) -> int:
+    """End a copy, or its session, once the server has that many of its bytes; return the exit code."""
+    with StoppingProxy(server.port) as proxy:
+        proxy.stop_after = stop_after
+        line = [*PROGRAM, "database", "copy", "--home", str(company.home), "--to"]
+        process = subprocess.Popen(
+            [*line, f"postgresql://{OWNER}@{HOST}:{proxy.port}/{name}"],
+            env={"PATH": os.environ["PATH"], "HOME": str(company.folder)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        proxy.pid = process.pid
+        try:
+            assert proxy.stopped.wait(PATIENCE_SECONDS)
+            if ending == "killed":
+                process.kill()
+            server.execute("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = %s", name)
+            assert tables_of(server, name) == []
+            proxy.resume()
+            return process.wait(PATIENCE_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def tables_of(server: PostgresServer, name: str) -> list[object]:
+    return server.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database=name)
+
+
+@contextmanager
+def empty_database(server: PostgresServer) -> Iterator[str]:
+    """Yield the name of an empty database."""
+    name = server.create_database()
+    yield name
+    server.drop_database(name)
+
+
+def test_copy_on_a_full_disk_leaves_nothing(at_home: Company, url: str, postgres: PostgresServer) -> None:
+    database = url.rpartition("/")[2]
+    refuse = (
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no' "
+        "USING ERRCODE = 'disk_full'; END$$; CREATE EVENT TRIGGER refuse ON ddl_command_end WHEN TAG IN "
+        "('ALTER TABLE') EXECUTE FUNCTION refuse()"
+    )
+    postgres.execute(refuse, database=database)
+    at_home.run("database", "copy", "--to", url).refused(8, "disk_full")
+    assert tables_of(postgres, database) == []
+    postgres.execute("DROP EVENT TRIGGER refuse", database=database)
     at_home.run("database", "copy", "--to", url).ok()
 
 

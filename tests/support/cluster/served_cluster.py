@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Collection, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -75,10 +75,13 @@ class ServedCluster:
         for name in names:
             self._wait_for(self.pids[name], self.socket if name == GATEWAY else self.homes[name].socket)
 
-    def kill(self, name: str) -> None:
-        """Kill one process."""
-        os.kill(self.pids[name], signal.SIGKILL)
-        end([self.pids.pop(name)])
+    def kill(self, *names: str) -> None:
+        """Kill processes."""
+        killed = [self.pids.pop(name) for name in names]
+        for pid in killed:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        end(killed)
 
     def end(self) -> None:
         """End all processes."""

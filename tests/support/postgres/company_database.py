@@ -1,7 +1,9 @@
 """The database of a company under test: the file in its home, or a database of a PostgreSQL server."""
 
+import re
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -11,15 +13,20 @@ from tests.support.postgres import clock
 from tests.support.postgres.server import OWNER, PostgresServer
 
 SELECT_TRIGGERS = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+MODULE_OF_TABLE = re.compile(r"\b(identity|tasks|billing|analytics|mail)_")
 
 
 class CompanyDatabase:
-    """The file in a home, or with a ``server`` a database there, which is created when it is first needed."""
+    """The file in a home, or with a ``server`` a database there, which is created when it is first needed.
+
+    In a cluster there are several files: ``file_of_module`` returns that with the tables of a module.
+    """
 
     def __init__(self, home: Path, server: PostgresServer | None) -> None:
         self.server = server
         self.name = ""
         self.file = home / "popug.db"
+        self.file_of_module: Callable[[str], Path] = lambda module: self.file
         self._lock = threading.Lock()
 
     def environment(self, clock_offset: timedelta) -> dict[str, str]:
@@ -46,7 +53,7 @@ class CompanyDatabase:
         """Run a statement in a transaction of its own, and return its rows; ``?`` stands for a value."""
         if self.server:
             return self.server.execute(statement.replace("?", "%s"), *values, database=self.name, role=OWNER)
-        with closing(sqlite3.connect(self.file, isolation_level=None)) as file:
+        with closing(sqlite3.connect(self._file_of(statement, *values), isolation_level=None)) as file:
             return file.execute(statement, values).fetchall()
 
     def edit(self, *statements: str) -> None:
@@ -57,7 +64,7 @@ class CompanyDatabase:
                 for statement in statements:
                     session.execute(statement.encode())
             return
-        with closing(sqlite3.connect(self.file, isolation_level=None)) as file:
+        with closing(sqlite3.connect(self._file_of(*statements), isolation_level=None)) as file:
             triggers = file.execute(SELECT_TRIGGERS).fetchall()
             for name, _ in triggers:
                 file.execute(f"DROP TRIGGER {name}")
@@ -65,6 +72,11 @@ class CompanyDatabase:
                 file.execute(statement)
             for _, trigger in triggers:
                 file.execute(trigger)
+
+    def _file_of(self, *texts: Any) -> Path:
+        """Return the file with the tables of the module that the texts name first."""
+        found = MODULE_OF_TABLE.search(" ".join(map(str, texts)))
+        return self.file_of_module(found[1]) if found else self.file
 
     def is_in_use(self) -> bool:
         """Return whether a program of popug has a session on the server."""

@@ -1,13 +1,15 @@
 """Commands for the operator of a cluster."""
 
 import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from popug_cli.cli.context import CommandContext, command
-from popug_cli.cli.output.blocks import Hint
+from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.cluster.places import Places, places_from
 from popug_cli.kernel.errors import IntegrityViolation, InvalidInput
 from popug_cli.kernel.home import Home
@@ -21,7 +23,10 @@ from popug_cli.kernel.settings import (
     read_settings,
 )
 from popug_cli.kernel.text import counted, has_password
-from popug_cli.messages.cluster import ClusterCreated
+from popug_cli.messages.cluster import ClusterCheck, ClusterCreated, ClusterHealth, ClusterRestored
+
+if TYPE_CHECKING:
+    from popug_cli.cluster.opening import Services
 
 DEFAULT_FOLDER = "services"
 
@@ -74,6 +79,126 @@ def init(
     finally:
         company.close()
     context.screen.show(answer, lambda: _created_lines(answer, settings))
+
+
+@command(group, "doctor")
+def doctor(
+    context: CommandContext,
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A backup; by default the cluster itself.")
+    ] = None,
+    database: DatabaseOption = None,
+    homes: HomesOption = None,
+    prefix: PrefixOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 7 also if anything needs attention.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only what is wrong or needs attention.")] = False,
+) -> None:
+    """Check each service and all against each other, or those in a backup; exit 7 if anything is wrong."""
+    from popug_cli.cluster import doctor as checks
+
+    if directory is None:
+        with _open_services(context, database, homes, prefix) as services:
+            health = checks.examine(services)
+    else:
+        health = checks.examine_backup(directory.expanduser(), context.printer.warn, context.screen.progress)
+    context.screen.show(health, lambda: _health_blocks(health, is_quiet=quiet))
+    if not health.ok or (strict and health.attention):
+        raise typer.Exit(IntegrityViolation.exit_status)
+
+
+@command(group, "republish")
+def republish(
+    context: CommandContext,
+    service: Annotated[str, typer.Argument(metavar="NAME", help="The service whose events are sent again.")],
+    first: Annotated[int, typer.Option("--from", metavar="N", help="The position of the first event in its log.")],
+    database: DatabaseOption = None,
+    homes: HomesOption = None,
+    prefix: PrefixOption = None,
+) -> None:
+    """Let a service send its events again, because its topic has lost some; receivers drop those that they have."""
+    from popug_cli.cluster.opening import service_backend
+    from popug_cli.cluster.republish import republish as send_again
+
+    require_known(service)
+    _, places = find_places(context, database=database, homes=homes, prefix=prefix)
+    with closing(service_backend(places, service, context.printer.warn)) as backend:
+        answer = send_again(backend, service, first)
+    context.screen.show(
+        answer,
+        lambda: [f"{service} sends {counted(answer.events, 'event')} again, from position {first} of its log on."],
+    )
+
+
+@command(group, "backup")
+def backup(
+    context: CommandContext,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new directory.")],
+    database: DatabaseOption = None,
+    homes: HomesOption = None,
+    prefix: PrefixOption = None,
+) -> None:
+    """Copy all databases and settings, but no keys, as they were at one time, and check them; commands go on."""
+    from popug_cli.cluster.backup import back_up
+
+    with _open_services(context, database, homes, prefix) as services:
+        answer = back_up(services, directory, context.screen.progress)
+    context.screen.show(
+        answer, lambda: [f"Wrote the backup {answer.path} ({answer.bytes:,} bytes) and checked all five services."]
+    )
+
+
+@command(group, "restore")
+def restore(
+    context: CommandContext,
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A directory that `popug cluster backup` wrote.")
+    ] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Use the databases, which PostgreSQL has recovered to one time.")
+    ] = False,
+    brokers: BrokersOption = None,
+    database: DatabaseOption = None,
+    homes: HomesOption = None,
+    prefix: PrefixOption = None,
+) -> None:
+    """Restore all services into empty databases or homes; all tokens are void then, and queued mail is held."""
+    from popug_cli.cluster import restore as restoring
+
+    if (directory is None) != in_place:
+        raise InvalidInput("usage", "Give either DIR or --in-place.", hint="Run `popug cluster restore --help`.")
+    settings, places = find_places(context, brokers=brokers, database=database, homes=homes, prefix=prefix)
+    if directory is None:
+        answer = restoring.restore_in_place(places)
+    else:
+        answer = restoring.restore(
+            places,
+            directory,
+            lambda: prepare_topics(settings, places),
+            context.printer.warn,
+            context.screen.progress,
+        )
+    context.screen.show(answer, lambda: _restored_lines(answer))
+
+
+@contextmanager
+def _open_services(
+    context: CommandContext, database: str | None, homes: Path | None, prefix: str | None
+) -> Iterator["Services"]:
+    from popug_cli.cluster.opening import open_services
+
+    _, places = find_places(context, database=database, homes=homes, prefix=prefix)
+    with open_services(places, context.printer.warn, context.screen.progress) as services:
+        yield services
+
+
+def require_known(service: str) -> None:
+    """Raise ``usage`` for a name that no service has."""
+    from popug_cli.messages.services import SERVICES
+
+    if service not in SERVICES:
+        raise InvalidInput(
+            "usage", f"There is no service {service!r}.", hint=f"The services are {', '.join(SERVICES)}."
+        )
 
 
 @command(group, "status")
@@ -141,8 +266,7 @@ def gateway_address(url: str | None) -> str:
 
 def prepare_topics(settings: Settings, places: Places) -> None:
     """Create the topics that are missing, and check all; raise ``usage`` if no brokers are named."""
-    from importlib import import_module
-
+    from popug_cli.cluster.kafka import require_driver
     from popug_cli.messages.services import SERVICES
 
     if not places.brokers:
@@ -151,10 +275,14 @@ def prepare_topics(settings: Settings, places: Places) -> None:
             "A cluster needs the addresses of Kafka.",
             hint="Give --brokers HOST:PORT,HOST:PORT or set POPUG_BROKERS.",
         )
-    import_module("popug_cli.cluster.kafka").require_driver()
-    topics = import_module("popug_cli.cluster.kafka.topics")
-    connection = import_module("popug_cli.cluster.kafka.connection").connection_from(settings, places.brokers)
-    topics.ensure_topics(connection, [places.topic_of(service) for service in SERVICES])
+    require_driver()
+    from popug_cli.cluster.kafka import topics
+    from popug_cli.cluster.kafka.connection import connection_from
+
+    connection = connection_from(settings, places.brokers)
+    names = [places.topic_of(service) for service in SERVICES]
+    topics.create_topics(connection, names)
+    topics.check_topics(connection, names)
 
 
 def _created_lines(answer: ClusterCreated, settings: Settings) -> list[str | Hint]:
@@ -170,5 +298,35 @@ def _created_lines(answer: ClusterCreated, settings: Settings) -> list[str | Hin
         Hint(
             "All users must log in again. Start each service with `popug serve --module NAME`, then the gateway with"
             " `popug serve --gateway`."
+        ),
+    ]
+
+
+def _health_blocks(health: ClusterHealth, *, is_quiet: bool) -> Iterator[Block]:
+    findings = [check for check in health.checks if not check.ok or check.attention]
+    if not is_quiet:
+        rows = [[_state(check), check.service or "all", check.name, check.detail] for check in health.checks]
+        yield Table([Column(""), Column("service"), Column("check"), Column("detail", shrinks=True)], rows)
+    for check in findings:
+        yield f"{_state(check)} {check.service or 'all'}: {check.name}: {check.detail}"
+    if not is_quiet:
+        failed_count = sum(not check.ok for check in health.checks)
+        total = counted(len(health.checks), "check")
+        yield f"{failed_count} of {total} failed." if failed_count else f"All {total} passed."
+
+
+def _state(check: ClusterCheck) -> str:
+    return "WRONG" if not check.ok else "ATTENTION" if check.attention else "ok"
+
+
+def _restored_lines(answer: ClusterRestored) -> list[str | Hint]:
+    return [
+        f"Restored {answer.source}; the logs of all services have new ids.",
+        *(f"{place.service}: {place.database}, topic {place.topic}" for place in answer.services),
+        f"{counted(answer.held_mails, 'mail is', 'mails are')} held: see `popug mail list`, then"
+        " `popug mail send --yes`.",
+        Hint(
+            "Start each service with `popug serve --module NAME`, then the gateway. All users must log in again, and"
+            " machine tokens must be issued again."
         ),
     ]

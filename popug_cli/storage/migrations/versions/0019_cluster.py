@@ -16,7 +16,7 @@ STATEMENTS: tuple[str, ...] = (
         timeline INTEGER NOT NULL,
         PRIMARY KEY (id),
         CONSTRAINT one_row CHECK (id = 1),
-        CONSTRAINT known_state CHECK (state IN ('loading', 'active', 'moved'))
+        CONSTRAINT known_state CHECK (state IN ('loading', 'restoring', 'active', 'moved'))
     ) STRICT
     """,
     """

@@ -1,0 +1,61 @@
+"""Open the databases of a cluster's services in one process, for the operator's commands."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+
+from popug_cli.app.local_backend import LocalBackend
+from popug_cli.cluster.places import Places
+from popug_cli.kernel.errors import Conflict
+from popug_cli.kernel.progress import Progress, no_progress
+from popug_cli.messages.services import SERVICES
+
+Services = Mapping[str, LocalBackend]
+
+
+def service_backend(
+    places: Places,
+    service: str,
+    warn: Callable[[str], None] = lambda sentence: None,
+    progress: Progress = no_progress,
+) -> LocalBackend:
+    """Return a backend for the database of a service; it is opened when it is first used."""
+    url = places.database_of(service)
+    return LocalBackend(places.home_of(service), warn=warn, progress=progress, from_file=not url, database_url=url)
+
+
+@contextmanager
+def open_services(
+    places: Places, warn: Callable[[str], None] = lambda sentence: None, progress: Progress = no_progress
+) -> Iterator[Services]:
+    """Yield a backend for each service of a cluster, by its name.
+
+    Raise ``other_service`` or ``not_a_service`` if a database is not that of its service, or the errors of
+    ``bootstrap.open_runtime``.
+    """
+    with ExitStack() as stack:
+        services = {}
+        for service in SERVICES:
+            backend = stack.enter_context(closing(service_backend(places, service, warn, progress)))
+            require_service(backend, service)
+            services[service] = backend
+        yield services
+
+
+def require_service(backend: LocalBackend, service: str) -> None:
+    """Raise ``not_a_service`` or ``other_service`` if the database of a backend is not that of ``service``."""
+    runtime = backend.runtime
+    if runtime.service == service:
+        return
+    place = runtime.database.address or str(backend.home.root)
+    if not runtime.service:
+        raise Conflict(
+            "not_a_service",
+            f"{place} has a whole company, not the service {service} of a cluster.",
+            hint="Make a cluster of it: `popug cluster init --from HOME`, or name the places of a cluster.",
+        )
+    raise Conflict(
+        "other_service",
+        f"{place} belongs to the service {runtime.service}, not to {service}.",
+        hint="Name the directory of the homes with --homes DIR, or the databases with --database and --prefix.",
+        details={"service": runtime.service},
+    )
