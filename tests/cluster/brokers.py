@@ -88,21 +88,21 @@ class Broker:
 
     def __init__(self, folder: Path, number: int, ports: dict[str, int]) -> None:
         self.folder, self.number, self.ports = folder, number, ports
+        self.advertised_ports = dict(ports)
         self.process: subprocess.Popen[bytes] | None = None
 
     def configure(self, voters: str, password: str, certificate: Path) -> None:
         """Write the files of its settings."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        addresses = {listener: f"//{HOST}:{port}" for listener, port in self.ports.items()}
-        open_to_clients = f"PLAINTEXT:{addresses['plaintext']},SASL_PLAINTEXT:{addresses['sasl']},SASL_SSL:"
+        listens = _listeners(self.ports, HOST)
         module = "org.apache.kafka.common.security.plain.PlainLoginModule"
         login = f'{module} required user_{USERNAME}="{password}";'
         settings = {
             **SETTINGS,
             "node.id": str(self.number),
             "controller.quorum.voters": voters,
-            "listeners": f"{open_to_clients}{addresses['tls']},CONTROLLER:{addresses['controller']}",
-            "advertised.listeners": f"{open_to_clients}//{TLS_HOST}:{self.ports['tls']}",
+            "listeners": f"{listens},CONTROLLER://{HOST}:{self.ports['controller']}",
+            "advertised.listeners": _listeners(self.advertised_ports, TLS_HOST),
             "log.dirs": str(self.folder / "data"),
             **{f"listener.name.{name}.plain.sasl.jaas.config": login for name in ("sasl_plaintext", "sasl_ssl")},
             "ssl.keystore.location": str(certificate),
@@ -113,7 +113,9 @@ class Broker:
 
     def format(self, cluster_id: str) -> subprocess.Popen[bytes]:
         """Begin to format its data folder."""
-        return self._java(TOOL_JVM, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._settings))
+        return self._java(
+            TOOL_JVM, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(self._settings)
+        )
 
     def start(self) -> None:
         """Start its process, without waiting until it is up."""
@@ -195,7 +197,7 @@ class Brokers:
     def address(self, listener: str = "plaintext") -> str:
         """Return the addresses of a listener of all brokers, joined by commas."""
         host = TLS_HOST if listener == "tls" else HOST
-        return ",".join(f"{host}:{broker.ports[listener]}" for broker in self.brokers)
+        return ",".join(f"{host}:{broker.advertised_ports[listener]}" for broker in self.brokers)
 
     def remove(self) -> None:
         """Kill the brokers and delete their folder."""
@@ -215,7 +217,7 @@ class Brokers:
         for number in range(1, BROKERS + 1):
             folder = self.folder / f"{ports[0]}-{number}"
             own = dict(zip(LISTENERS, ports[(number - 1) * len(LISTENERS) :], strict=False))
-            self.brokers.append(Broker(folder, number, own))
+            self.brokers.append(self._make_broker(folder, number, own))
         voters = ",".join(f"{broker.number}@{HOST}:{broker.ports['controller']}" for broker in self.brokers)
         for broker in self.brokers:
             broker.configure(voters, self.password, self.certificate)
@@ -225,6 +227,9 @@ class Brokers:
             assert process.wait(START_SECONDS) == 0, broker.problem()
         for broker in self.brokers:
             broker.start()
+
+    def _make_broker(self, folder: Path, number: int, ports: dict[str, int]) -> Broker:
+        return Broker(folder, number, ports)
 
     def _are_up(self) -> bool:
         """Wait until all brokers are registered; return False if one has ended."""
@@ -238,6 +243,14 @@ class Brokers:
     def _end(self) -> None:
         for broker in self.brokers:
             broker.end()
+
+
+def _listeners(ports: dict[str, int], tls_host: str) -> str:
+    """Return the listeners for clients, as Kafka writes them."""
+    return (
+        f"PLAINTEXT://{HOST}:{ports['plaintext']},SASL_PLAINTEXT://{HOST}:{ports['sasl']}"
+        f",SASL_SSL://{tls_host}:{ports['tls']}"
+    )
 
 
 def registered(address: str) -> int:
