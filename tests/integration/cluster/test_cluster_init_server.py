@@ -131,6 +131,11 @@ def test_role_that_creates_no_databases_named(company: InProcess, places: Places
     assert refused.value.details["missing"] == names
     assert all(name in refused.value.message and name in refused.value.hint for name in names)
     assert company.act("boss", ListTasks()).total == 1
+    for name in names:
+        postgres.execute(f"CREATE DATABASE {name} OWNER cluster_poor TEMPLATE template0 ENCODING 'UTF8'")
+    init(company, poor)
+    with opened(poor, "tasks") as backend:
+        assert backend.perform_as(company.people["boss"], ListTasks()).total == 1
 
 
 def test_database_of_another_program_refused(company: InProcess, places: Places, postgres: PostgresServer) -> None:
