@@ -133,5 +133,5 @@ def test_two_brokers_are_too_few(breakable_brokers: RunningBrokers, environment:
     begun = time.monotonic()
     status, out, errors = play(environment, "--brokers", breakable_brokers.address)
     assert (status, out) == (8, "")
-    assert "need 3 Kafka brokers, and 2 of those" in errors
+    assert "need 3 Kafka brokers, and only 2 brokers" in errors
     assert time.monotonic() - begun < LIMIT_SECONDS

@@ -26,12 +26,12 @@ USERS = {
     "mia": Role.MANAGER, "carl": Role.ACCOUNTANT, ADMIN: Role.ADMIN,
 }  # fmt: skip
 WEIGHTS = {
-    Role.WORKER: {"add": 6, "complete": 6, "balance": 6, "statement": 1},
+    Role.WORKER: {"add": 4, "complete": 8, "balance": 5, "statement": 1},
     Role.MANAGER: {"add": 4, "complete": 2, "shuffle": 1, "balance": 3},
     Role.ACCOUNTANT: {"balance": 5, "statement": 2, "income": 1, "close": 1},
     Role.ADMIN: {"balance": 4, "correct": 1, "user": 1, "add": 3, "complete": 2, "shuffle": 1},
 }
-OPERATIONS_SECONDS = (0.05, 0.4)
+PAUSE_SECONDS = (0.02, 0.25)
 REPEATS = 6
 # These have steps in several transactions, so that an error after the first one does not say that nothing was done.
 STEPWISE = (ShuffleTasks, CloseDay)
@@ -68,7 +68,7 @@ class Client(threading.Thread):
                 pass
             except Exception as error:
                 self.bugs.append(f"{self.username} {operation}: {error!r}")
-            time.sleep(self._random.uniform(*OPERATIONS_SECONDS))
+            time.sleep(self._random.uniform(*PAUSE_SECONDS))
 
     def ask(self, message: Message[Any]) -> Any:
         """Return an answer; log in before if that is needed."""

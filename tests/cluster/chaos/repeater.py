@@ -1,12 +1,27 @@
 """Records of a topic that are sent again: duplicates that come late and in the order of before."""
 
 import random
+import time
 
 SECONDS = 10.0
+TRY_SECONDS = 60.0
 MAX_RECORDS = 200
 
 
 def repeat_records(brokers: str, topic: str, chance: random.Random) -> int:
+    """Do what ``repeat_once`` does; try again while a broker is down."""
+    from confluent_kafka import KafkaException
+
+    deadline = time.monotonic() + TRY_SECONDS
+    while True:
+        try:
+            return repeat_once(brokers, topic, chance)
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+
+
+def repeat_once(brokers: str, topic: str, chance: random.Random) -> int:
     """Read up to ``MAX_RECORDS`` records from a random offset of a topic, and produce them again; return how many."""
     from confluent_kafka import Consumer, Producer, TopicPartition
 

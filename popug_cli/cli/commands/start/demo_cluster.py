@@ -32,7 +32,7 @@ from popug_cli.kernel.settings import (
     Settings,
     load_settings,
 )
-from popug_cli.kernel.text import has_password
+from popug_cli.kernel.text import counted, has_password
 from popug_cli.messages.identity import LogIn
 from popug_cli.messages.services import SERVICES
 from popug_cli.messages.topics import REPLICATION_FACTOR
@@ -152,11 +152,12 @@ def _reachable(settings: Settings, brokers: str) -> Any:
     except PopugError as error:
         error.hint = f"Give --brokers the addresses of brokers that run. {error.hint}"
         raise
-    if len(state.brokers) < REPLICATION_FACTOR:
+    up = sum(broker.is_up for broker in state.brokers)
+    if up < REPLICATION_FACTOR:
         raise Unavailable(
             "brokers_unavailable",
-            f"The topics of a cluster need {REPLICATION_FACTOR} Kafka brokers, and {len(state.brokers)} of those at"
-            f" {brokers} {'is' if len(state.brokers) == 1 else 'are'} up.",
+            f"The topics of a cluster need {REPLICATION_FACTOR} Kafka brokers, and only"
+            f" {counted(up, 'broker')} of {brokers} can be reached.",
             hint="Start the others, or play the day in one process: `popug demo`.",
         )
     return connection
