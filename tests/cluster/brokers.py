@@ -83,20 +83,20 @@ class Broker:
 
     def __init__(self, folder: Path, number: int, ports: dict[str, int]) -> None:
         self.folder, self.number, self.ports = folder, number, ports
+        self.advertised_ports = dict(ports)
         self.process: subprocess.Popen[bytes] | None = None
 
     def configure(self, voters: str, password: str) -> None:
         """Write the files of its settings."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        addresses = {listener: f"//{HOST}:{port}" for listener, port in self.ports.items()}
-        outside = f"PLAINTEXT:{addresses['plaintext']},SASL_PLAINTEXT:{addresses['sasl']}"
+        outside = _outside(self.ports)
         module = "org.apache.kafka.common.security.plain.PlainLoginModule"
         settings = {
             **SETTINGS,
             "node.id": str(self.number),
             "controller.quorum.voters": voters,
-            "listeners": f"{outside},CONTROLLER:{addresses['controller']}",
-            "advertised.listeners": outside,
+            "listeners": f"{outside},CONTROLLER://{HOST}:{self.ports['controller']}",
+            "advertised.listeners": _outside(self.advertised_ports),
             "log.dirs": str(self.folder / "data"),
             "listener.name.sasl_plaintext.plain.sasl.jaas.config": f'{module} required user_{USERNAME}="{password}";',
         }
@@ -188,7 +188,7 @@ class Brokers:
 
     def address(self, listener: str = "plaintext") -> str:
         """Return the addresses of a listener of all brokers, joined by commas."""
-        return ",".join(f"{HOST}:{broker.ports[listener]}" for broker in self.brokers)
+        return ",".join(f"{HOST}:{broker.advertised_ports[listener]}" for broker in self.brokers)
 
     def remove(self) -> None:
         """Kill the brokers and delete their folder."""
@@ -208,7 +208,7 @@ class Brokers:
         for number in range(1, BROKERS + 1):
             folder = self.folder / f"{ports[0]}-{number}"
             own = dict(zip(LISTENERS, ports[(number - 1) * len(LISTENERS) :], strict=False))
-            self.brokers.append(Broker(folder, number, own))
+            self.brokers.append(self._make_broker(folder, number, own))
         voters = ",".join(f"{broker.number}@{HOST}:{broker.ports['controller']}" for broker in self.brokers)
         for broker in self.brokers:
             broker.configure(voters, self.password)
@@ -218,6 +218,9 @@ class Brokers:
             assert process.wait(START_SECONDS) == 0, broker.problem()
         for broker in self.brokers:
             broker.start()
+
+    def _make_broker(self, folder: Path, number: int, ports: dict[str, int]) -> Broker:
+        return Broker(folder, number, ports)
 
     def _are_up(self) -> bool:
         """Wait until all brokers are registered; return False if one has ended."""
@@ -231,6 +234,10 @@ class Brokers:
     def _end(self) -> None:
         for broker in self.brokers:
             broker.end()
+
+
+def _outside(ports: dict[str, int]) -> str:
+    return f"PLAINTEXT://{HOST}:{ports['plaintext']},SASL_PLAINTEXT://{HOST}:{ports['sasl']}"
 
 
 def registered(address: str) -> int:

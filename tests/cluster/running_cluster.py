@@ -23,9 +23,16 @@ PROGRAM = (sys.executable, "-m", "popug_cli")
 class ServerProcess:
     """One `popug serve` of a cluster."""
 
-    def __init__(self, name: str, options: tuple[str, ...], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: tuple[str, ...],
+        environment: Mapping[str, str],
+        log: Path,
+        program: tuple[str, ...] = PROGRAM,
+    ) -> None:
         self.name = name
-        self._line = (*PROGRAM, "serve", *options, "--json")
+        self._line = (*program, "serve", *options, "--json")
         self._environment = dict(environment)
         self._log = log
         self.process: subprocess.Popen[str] | None = None

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.brokers import registered
 from tests.cluster.kafka_programs import require_kafka
 from tests.cluster.running_cluster import PROGRAM, wait_until
 from tests.cluster.shared_brokers import RunningBrokers
@@ -128,7 +129,7 @@ def test_killed_demo_ends_its_services(brokers: RunningBrokers, environment: Map
 
 def test_two_brokers_are_too_few(breakable_brokers: RunningBrokers, environment: Mapping[str, str]) -> None:
     breakable_brokers.stop(3)
-    breakable_brokers.wait_until_registered(2)
+    wait_until(lambda: registered(breakable_brokers.address_of(1)) == 2)
     begun = time.monotonic()
     status, out, errors = play(environment, "--brokers", breakable_brokers.address)
     assert (status, out) == (8, "")

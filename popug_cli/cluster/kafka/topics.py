@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -55,14 +56,11 @@ def create_topics(
 
 def delete_topics(connection: KafkaConnection, topics: Iterable[str]) -> None:
     """Delete topics with all their records; raise ``brokers_unavailable``. A topic that does not exist is no error."""
-    names = list(topics)
-    requests = AdminRequests(connection, ADMIN_SECONDS)
+    requests, names = AdminRequests(connection, ADMIN_SECONDS), list(topics)
     futures = requests.client.delete_topics(names, operation_timeout=ADMIN_SECONDS, request_timeout=ADMIN_SECONDS)
     for name in names:
-        try:
+        with suppress(NotFound):
             requests.result(futures[name], name)
-        except NotFound:
-            continue
 
 
 def check_topics(
