@@ -53,8 +53,9 @@ def _run_brokers(_: argparse.Namespace) -> None:
 
 
 def _run_cluster(_: argparse.Namespace) -> None:
-    """Run a whole cluster until SIGTERM or Ctrl-C. The line is that of ``TrialCluster.document``; it is printed again after each
-    restart of a process.
+    """Run a whole cluster until SIGTERM or Ctrl-C.
+
+    The line is that of ``TrialCluster.document``; it is printed again after each restart of a process.
     """
     if problem := what_is_missing() or what_is_not_fetched() or what_postgres_lacks():
         sys.exit(f"{problem}.")
