@@ -24,7 +24,9 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     brokers = commands.add_parser("brokers", help="start three Kafka brokers, which run until SIGTERM")
     brokers.set_defaults(run=_run_brokers)
-    up = commands.add_parser("up", help="start databases, brokers, five services and a gateway, until SIGTERM")
+    up = commands.add_parser(
+        "up", help="start databases, brokers, five services and a gateway, until SIGTERM or Ctrl-C"
+    )
     up.set_defaults(run=_run_cluster)
     missing = commands.add_parser("missing", help="print what brokers need and this machine lacks")
     missing.set_defaults(run=_print_missing)
@@ -51,12 +53,14 @@ def _run_brokers(_: argparse.Namespace) -> None:
 
 
 def _run_cluster(_: argparse.Namespace) -> None:
-    """Run a whole cluster until SIGTERM. The line is that of ``TrialCluster.document``; it is printed again after each
-    restart of a process.
+    """Run a whole cluster until SIGTERM or Ctrl-C.
+
+    The line is that of ``TrialCluster.document``; it is printed again after each restart of a process.
     """
     if problem := what_is_missing() or what_is_not_fetched() or what_postgres_lacks():
         sys.exit(f"{problem}.")
-    end_by_signal()
+    end_by_signal(also_of_terminal=True)
+    sys.stderr.write("The brokers, the databases and the services start; that takes about a minute.\n")
     with tempfile.TemporaryDirectory(prefix="popug-up-") as folder:
         run(Path(folder), _print_document)
 

@@ -23,6 +23,7 @@ from tests.cluster.brokers import BROKERS, START_SECONDS, Brokers, is_process_al
 
 ROOT = Path(__file__).parents[2]
 WATCH_SECONDS = 0.1
+TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 NUMBERS = range(1, BROKERS + 1)
 _held: dict[Path, IO[str]] = {}  # a file that is closed loses its lock
 
@@ -150,14 +151,16 @@ def supervise(folder: Path, started: Callable[[dict[str, Any]], None], is_over: 
             _address(folder).unlink(missing_ok=True)
 
 
-def end_by_signal() -> None:
-    """Let SIGTERM end this process in an orderly way; ignore those of a terminal."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+def end_by_signal(*, also_of_terminal: bool = False) -> None:
+    """Let SIGTERM end this process in an orderly way, and those of a terminal as well, or ignore these."""
+    for number in TERMINAL_SIGNALS:
+        signal.signal(number, _exit if also_of_terminal else signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _exit)
 
 
 def _exit(*_: object) -> NoReturn:
+    for number in (*TERMINAL_SIGNALS, signal.SIGTERM):  # a second Ctrl-C must not cut the clean-up short
+        signal.signal(number, signal.SIG_IGN)
     raise SystemExit(0)
 
 

@@ -1,13 +1,16 @@
 """A cluster for trials on this machine: PostgreSQL with a standby, three brokers, five services and a gateway.
 
-A process that has died is started again after ``RESTART_SECONDS``, as systemd would do.
+A process that has died is started again after ``RESTART_SECONDS``, as systemd would do; but not a PostgreSQL primary
+whose standby was promoted, because a second primary would take writes that the first does not have.
 """
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import psycopg
 
 from popug_cli.messages.services import SERVICES
 from tests.cluster.brokers import Broker, Brokers
@@ -89,8 +92,9 @@ class TrialCluster:
         order = (GATEWAY, *SERVICES)
         parts = {name: _part_of_server(self.cluster.processes[name]) for name in order}
         parts |= {f"broker-{broker.number}": _part_of_broker(broker) for broker in self.brokers.brokers}
-        parts["postgres-primary"] = _part_of_database(self.servers.primary)
-        parts["postgres-standby"] = _part_of_database(self.servers.standby)
+        standby = self.servers.standby
+        parts["postgres-primary"] = _part_of_database(self.servers.primary, lambda: _is_primary(standby))
+        parts["postgres-standby"] = _part_of_database(standby, lambda: False)
         return parts
 
 
@@ -114,9 +118,18 @@ def _part_of_broker(broker: Broker) -> Part:
     return Part(lambda: broker.process.pid if broker.process else 0, lambda: broker.is_running, broker.start)
 
 
-def _part_of_database(server: PostgresServer) -> Part:
+def _part_of_database(server: PostgresServer, is_replaced: Callable[[], bool]) -> Part:
     return Part(
         lambda: server.process.pid if server.process else 0,
-        lambda: server.is_running,
+        lambda: server.is_running or is_replaced(),
         lambda: (server.start(), None)[1],
     )
+
+
+def _is_primary(server: PostgresServer) -> bool:
+    """Return whether a server takes writes."""
+    if not server.is_running:
+        return False
+    with suppress(psycopg.Error):
+        return server.execute("SELECT pg_is_in_recovery()")[0][0] is False
+    return False

@@ -25,10 +25,11 @@ from tests.generate.surface import FOR_ANYBODY
 
 README = Path(__file__).parents[2] / "README.md"
 GUIDES = README.parent / ".github"
-COMMANDS, OPERATING, CONTRIBUTING, ARCHITECTURE, GLOSSARY = (
-    GUIDES / f"{name}.md" for name in ("COMMANDS", "OPERATING", "CONTRIBUTING", "ARCHITECTURE", "GLOSSARY")
+COMMANDS, OPERATING, CONTRIBUTING, ARCHITECTURE, GLOSSARY, CLUSTER = (
+    GUIDES / f"{name}.md" for name in ("COMMANDS", "OPERATING", "CONTRIBUTING", "ARCHITECTURE", "GLOSSARY", "CLUSTER")
 )
-PAGES = (README, OPERATING, CONTRIBUTING, COMMANDS, ARCHITECTURE, GLOSSARY)
+PAGES = (README, OPERATING, CONTRIBUTING, COMMANDS, ARCHITECTURE, GLOSSARY, CLUSTER)
+IN_THE_CLUSTER = "in the cluster"
 ROLES = (Role.WORKER, Role.ACCOUNTANT, Role.MANAGER, Role.ADMIN)
 SENT_AS = {"events follow": "events list", "dashboard": "tasks list"}
 OPERATING_A_CLUSTER = {f"cluster {word}" for word in ("backup", "doctor", "init", "republish", "restore", "status")}

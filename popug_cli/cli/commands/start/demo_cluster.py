@@ -150,7 +150,7 @@ def _reachable(settings: Settings, brokers: str) -> Any:
     try:
         state = read_state(connection, [])
     except PopugError as error:
-        error.hint = f"Give --brokers the addresses of brokers that run. {error.hint}"
+        error.hint = error.hint.replace(BROKERS, "--brokers")
         raise
     up = sum(broker.is_up for broker in state.brokers)
     if up < REPLICATION_FACTOR:
