@@ -95,6 +95,8 @@ def require_backup(directory: Path) -> None:
     missing = [service for service in SERVICES if not (directory / service / DATABASE).is_file()]
     if missing:
         raise not_a_backup(directory, f"it has no {missing[0]}/{DATABASE}")
+    if any(Home(directory / service).keys.exists() for service in SERVICES):
+        raise not_a_backup(directory, "it has homes with keys, which services may be using")
 
 
 def copy_from_backup(directory: Path, service: str, home: Home) -> Home:

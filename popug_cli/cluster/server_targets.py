@@ -26,6 +26,7 @@ MAINTENANCE_DATABASE = "postgres"
 DUPLICATE_DATABASE, INSUFFICIENT_PRIVILEGE = "42P04", "42501"
 SELECT_DATABASES = "SELECT datname FROM pg_database WHERE datname = ANY(%s)"
 CREATE_DATABASE = "CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C' LOCALE_PROVIDER libc"
+DROP_DATABASE = "DROP DATABASE IF EXISTS {name} WITH (FORCE)"
 KEPT_TABLES = ("alembic_version", "bus_head")
 SELECT_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
 
@@ -85,6 +86,12 @@ class ServerTargets(Targets):
             found = cluster_state.load(connection)
             if found is not None and found[:2] == (cluster_id, LOADING):
                 _truncate(connection)
+
+    def drop(self) -> None:
+        """Delete the databases with all that is in them, and end the sessions that use them."""
+        with closing(self._session()) as driver, errors.translate_errors(self._server):
+            for service in SERVICES:
+                driver.execute(sql.SQL(DROP_DATABASE).format(name=sql.Identifier(self._name(service))))
 
     def open(self, service: str) -> PostgresDatabase:
         """Return the database of a service."""

@@ -74,6 +74,10 @@ class Targets(ABC):
         """Empty a place that is ``loading`` for a cluster."""
 
     @abstractmethod
+    def drop(self) -> None:
+        """Delete all places with what is in them; no service may use them any more."""
+
+    @abstractmethod
     def open(self, service: str) -> Database:
         """Return the database in a place, which has one."""
 
@@ -142,6 +146,12 @@ class FileTargets(Targets):
         found = self.find(service)
         if found and found.state and found.state[:2] == (cluster_id, LOADING):
             shutil.rmtree(self.places.home_of(service).root)
+
+    def drop(self) -> None:
+        """Delete the homes."""
+        for service in SERVICES:
+            if self.places.home_of(service).root.exists():
+                shutil.rmtree(self.places.home_of(service).root)
 
     def open(self, service: str) -> Database:
         """Return the file in a home."""

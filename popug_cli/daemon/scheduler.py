@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from apscheduler.triggers.interval import IntervalTrigger
 
 POLL_SECONDS = 30
+MOVED = "moved"  # the code of the error for a home whose company is a cluster now
 SIGNAL_POLL_SECONDS = (
     0.5  # short, because a signal that the kernel delivers to another thread does not wake the waiting main thread
 )
@@ -77,12 +78,15 @@ class ScheduledRun:
     def run(self, *, always_report: bool) -> None:
         """Run what is due, and show the result if `always_report`, or if something was done or has changed.
 
-        A failure is logged if `always_report`, or if it is not the same as in the last run.
+        A failure is logged if `always_report`, or if it is not the same as in the last run. Raise ``moved`` for a home
+        whose company is a cluster now: its scheduler ends.
         """
         with self.run_lock:
             try:
                 self._report(self.perform_due(), always_report=always_report)
             except PopugError as error:
+                if error.code == MOVED:
+                    raise
                 if always_report or error.message != self._last_error:
                     self._last_error = error.message
                     log_error(error)

@@ -100,8 +100,8 @@ def store(context: Context, public_keys: list[tuple[str, str]]) -> None:
 
 
 def key_set(context: Context) -> list[dict[str, str]]:
-    """Return the home's public keys as JWKs (RFC 8037), then those of other homes."""
-    own = keys.public_keys(context.home)
+    """Return the home's public keys as JWKs (RFC 8037), then those of other homes; none that are void."""
+    own = [key for key in keys.public_keys(context.home) if not is_void(context, key["kid"])]
     own_ids = {key["kid"] for key in own}
     rows = context.connection.select(
         "SELECT kid, public_key FROM identity_keys WHERE public_key <> ? ORDER BY added_at, kid", VOID

@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 KILL_LIMIT_SECONDS = 2.0
 KILL_POLL_SECONDS = 0.01
 PROC = Path("/proc")
@@ -45,6 +45,15 @@ def start(arguments: list[Path], **options: Any) -> "subprocess.Popen[bytes]":
         child = subprocess.Popen(arguments, start_new_session=True, **options)  # noqa: S603 - the caller checked it
         _started.add(child.pid)
     return child
+
+
+def end_with_parent() -> None:
+    """Let the kernel send SIGTERM to this process when its parent ends; a child calls it before it runs a program.
+
+    It is on Linux only, and about the thread of the parent that has started the child: PR_SET_PDEATHSIG(2const).
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def end_orphans_of(child: "subprocess.Popen[bytes]", markers: Collection[bytes]) -> None:

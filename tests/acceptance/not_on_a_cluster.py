@@ -6,12 +6,14 @@ Those of ``sqlite_only.py`` do not run there either, because they are about the 
 from tests.acceptance.sqlite_only import SQLITE_ONLY
 
 ONE_LOG = "positions are those of one log; test_gateway_composed.py has the rules of a cluster"
+DOCTOR = "the check needs the tables of two modules, which `popug cluster doctor` compares"
 OTHER_PROCESS = "another service fails, which the command does not know"
 OPERATOR = "it is about an operator's command on the home, which answers `moved` after `popug cluster init`"
 HOME = "it is about the files of the home"
 
 NOT_ON_A_CLUSTER = {
     "test_bad_input.py": {"test_login_refused_with_a_damaged_or_missing_key": HOME},
+    "test_ended_days.py": {"test_doctor_finds_the_ended_days_in_order": DOCTOR},
     "test_events.py": {
         "test_5_a_failing_consumer_never_fails_the_command": OTHER_PROCESS,
         "test_cloudevents_package_reads_events_show": ONE_LOG,
@@ -22,6 +24,7 @@ NOT_ON_A_CLUSTER = {
         "test_follow_begins_with_the_next_event": ONE_LOG,
         "test_follow_begins_with_the_last_events_on_request": ONE_LOG,
     },
+    "test_people_and_sessions.py": {"test_second_init_is_refused_and_adds_no_user": OPERATOR},
     "test_ledger.py": {"test_verify_finds_an_edited_entry_and_an_unknown_head": OPERATOR},
 }
 

@@ -1,6 +1,7 @@
 """Start servers of a cluster on this machine, for trials and chaos runs.
 
 python -m tests.cluster brokers     start three Kafka brokers, and print one line of JSON when they are up
+python -m tests.cluster missing     print what brokers need and this machine lacks; exit 1 if there is something
 python -m tests.cluster up          start a whole cluster, and print one line of JSON when it is up
 """
 
@@ -25,8 +26,19 @@ def main() -> None:
     brokers.set_defaults(run=_run_brokers)
     up = commands.add_parser("up", help="start databases, brokers, five services and a gateway, until SIGTERM")
     up.set_defaults(run=_run_cluster)
+    missing = commands.add_parser("missing", help="print what brokers need and this machine lacks")
+    missing.set_defaults(run=_print_missing)
     arguments = parser.parse_args()
     arguments.run(arguments)
+
+
+def _print_missing(_: argparse.Namespace) -> None:
+    """Print why no brokers can be started because Kafka cannot be fetched, and exit 1; fail if a program is missing."""
+    if problem := what_is_missing():
+        sys.exit(f"{problem}.")
+    if problem := what_is_not_fetched():
+        print(problem)  # noqa: T201 - the output of a program
+        sys.exit(1)
 
 
 def _run_brokers(_: argparse.Namespace) -> None:

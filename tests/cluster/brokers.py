@@ -106,7 +106,9 @@ class Broker:
 
     def format(self, cluster_id: str) -> subprocess.Popen[bytes]:
         """Begin to format its data folder."""
-        return self._java(TOOL_JVM, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._settings))
+        return self._java(
+            TOOL_JVM, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(self._settings)
+        )
 
     def start(self) -> None:
         """Start its process, without waiting until it is up."""

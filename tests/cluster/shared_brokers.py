@@ -67,21 +67,23 @@ class RunningBrokers:
         self._down(number).unlink(missing_ok=True)
         _wait(lambda: is_process_alive(self.pid(number)), f"broker {number} does not start again")
 
-    def wait_until_registered(self, count: int = BROKERS) -> None:
-        """Wait until so many brokers are registered."""
-        _wait(lambda: registered(self.address) == count, f"{count} brokers are not registered")
+    def wait_until_registered(self) -> None:
+        """Wait until all brokers answer, and each knows all."""
+        addresses = self.address.split(",")
+        _wait(lambda: all(registered(address) == BROKERS for address in addresses), "not all brokers are registered")
 
     def wait_in_sync(self, *topics: str) -> None:
-        """Wait until all replicas of topics are in sync and each has its preferred leader's data."""
-        _wait(lambda: self._are_in_sync(topics), f"the replicas of {topics} do not come into sync")
+        """Wait until all replicas of topics are in sync; without a name, those of all topics."""
+        _wait(lambda: self._are_in_sync(topics), f"the replicas of {topics or 'all topics'} do not come into sync")
 
     def restore(self) -> None:
-        """Start and resume all brokers, and wait until all are registered."""
+        """Start and resume all brokers, and wait until all take part."""
         for number in NUMBERS:
             self.resume(number)
         for number in NUMBERS:
             self.start(number)
         self.wait_until_registered()
+        self.wait_in_sync()
 
     def _are_in_sync(self, topics: tuple[str, ...]) -> bool:
         from confluent_kafka import KafkaException
@@ -89,7 +91,7 @@ class RunningBrokers:
 
         with suppress(KafkaException):
             found = AdminClient({"bootstrap.servers": self.address, "log_level": 0}).list_topics(timeout=2).topics
-            partitions = [part for topic in topics for part in found[topic].partitions.values()]
+            partitions = [part for topic in topics or found for part in found[topic].partitions.values()]
             return all(len(part.isrs) == len(part.replicas) and part.leader >= 0 for part in partitions)
         return False
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
+from cloudevents.core.bindings.kafka import KafkaMessage, from_structured_event
 
 from popug_cli.bus.records import TopicRecord
 from popug_cli.cluster.links import Topic
@@ -119,12 +119,13 @@ def test_kcat_and_cloudevents_read_the_topic(company: LinkedCompany, brokers: Ru
     messages = [json.loads(text) for text in said.splitlines()]
     events = [message for message in messages if message["payload"]]
     assert {message["tstype"] for message in messages} == {"logappend"}
-    own = company.rows("tasks", "SELECT envelope FROM bus_log WHERE source = '/popug/tasks' ORDER BY sequence")
+    own = company.rows("tasks", "SELECT envelope FROM bus_log WHERE type LIKE 'popug.tasks.%' ORDER BY sequence")
     assert [message["payload"] for message in events] == [row["envelope"] for row in own]
     for message in events:
         names, values = message["headers"][::2], message["headers"][1::2]
         headers = {name: value.encode() for name, value in zip(names, values, strict=True)}
-        event = from_kafka_event(KafkaMessage(headers, message["key"], message["payload"].encode()))
+        assert headers["content-type"].startswith(b"application/cloudevents")  # so it is in structured mode
+        event = from_structured_event(KafkaMessage(headers, message["key"], message["payload"].encode()))
         stored = json.loads(message["payload"])
         assert (event.get_id(), event.get_type(), event.get_data()) == (stored["id"], stored["type"], stored["data"])
         assert event.get_subject() == message["key"]

@@ -48,6 +48,8 @@ class TrialCluster:
             "gateway": self.cluster.url,
             "admin_token": self.admin_token,
             "brokers": self.brokers.address(),
+            "database": self._database_url(),
+            "homes": str(self.cluster.homes),
             "databases": {service: f"{self._database_url()}/popug_{service}" for service in SERVICES},
             "pids": {name: part.pid() for name, part in self.parts.items()},
         }

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email import policy
 from email.message import EmailMessage
@@ -201,7 +201,7 @@ class Company:
         return Result(asked, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def _examine_services(self, asked: tuple[str, ...], residence: ClusterResidence) -> Result:
-        """Run the doctor on each service; return the first result that is not good, else one of them."""
+        """Run the doctor on each service; return the checks of all, those that failed last."""
         results = []
         for home in residence.homes.values():
             done = subprocess.run(
@@ -212,7 +212,12 @@ class Company:
                 check=False,
             )
             results.append(Result(asked, done.returncode, done.stdout.decode(), done.stderr.decode()))
-        return max(results, key=lambda result: result.code)
+        worst = max(results, key=lambda result: result.code)
+        if "--json" not in asked or not all(result.stdout for result in results):
+            return worst
+        checks = [check for result in results for check in result.json["checks"]]
+        report = worst.json | {"checks": sorted(checks, key=lambda check: not check["ok"])}
+        return replace(worst, stdout=json.dumps(report))
 
     def be_served(self) -> None:
         """Have the home served as it is now, if that was asked for."""

@@ -1,8 +1,9 @@
 """Merge the parts of services into one answer. These functions are pure."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from heapq import merge
+from itertools import groupby
 
 from msgspec.structs import replace
 
@@ -98,9 +99,10 @@ def _named(service: str, consumer: ConsumerStatus) -> ConsumerStatus:
 
 
 def merge_traces(parts: Mapping[str, Iterable[TraceLine]]) -> list[TraceLine]:
-    """Return each event once, by time but after its cause, with its consumers in all services.
+    """Return each event once, by time, with its consumers in all services.
 
-    An event is as its publisher has it, if that answers.
+    An event stands after its cause, and those of one service are in the order of its log. An event is as its publisher
+    has it, if that answers.
     """
     lines: dict[str, TraceLine] = {}
     for service, part in parts.items():
@@ -109,7 +111,7 @@ def merge_traces(parts: Mapping[str, Iterable[TraceLine]]) -> list[TraceLine]:
             shown = line if known is None or line.service == service else known
             consumers = (known.consumers if known else {}) | _shown_consumers(service, line)
             lines[line.event_id] = replace(shown, consumers=consumers)
-    return sorted(lines.values(), key=lambda line: _place(line, lines))
+    return [*_in_order(lines)]
 
 
 def _shown_consumers(service: str, line: TraceLine) -> dict[str, str]:
@@ -117,12 +119,15 @@ def _shown_consumers(service: str, line: TraceLine) -> dict[str, str]:
     return {name: state for name, state in line.consumers.items() if name == service}
 
 
-def _place(line: TraceLine, lines: Mapping[str, TraceLine]) -> tuple[datetime, int, str, int]:
-    """Return the place in a trace: the latest time of the event and its causes, and how many causes it has."""
-    at, depth, seen = line.at, 0, {line.event_id}
-    cause = lines.get(line.causationid or "")
-    while cause is not None and cause.event_id not in seen:
-        seen.add(cause.event_id)
-        at, depth = max(at, cause.at), depth + 1
-        cause = lines.get(cause.causationid or "")
-    return at, depth, line.service, line.sequence
+def _in_order(lines: Mapping[str, TraceLine]) -> Iterator[TraceLine]:
+    """Yield the earliest event whose cause was yielded, of the first events that the services have left."""
+    by_service = sorted(lines.values(), key=lambda line: (line.service, line.sequence))
+    queues = [deque(group) for _, group in groupby(by_service, key=lambda line: line.service)]
+    waiting = set(lines)
+    while waiting:
+        firsts = [queue[0] for queue in queues if queue]
+        ready = [line for line in firsts if line.causationid not in waiting] or firsts
+        line = min(ready, key=lambda line: line.at)
+        next(queue for queue in queues if queue and queue[0] is line).popleft()
+        waiting.remove(line.event_id)
+        yield line

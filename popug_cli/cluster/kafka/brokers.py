@@ -108,8 +108,9 @@ def _broker_states(known: dict[int, Any], used_ids: set[int], connection: KafkaC
         states = [BrokerState(*known, is_up) for known, is_up in zip(addresses.items(), answers, strict=True)]
     unknown = sorted(used_ids - set(addresses))
     configured = [text.strip() for text in connection.address.split(",")]
-    unused = [address for address in configured if address not in addresses.values()] if len(configured) > 1 else []
-    address = unused[0] if len(unknown) == len(unused) == 1 else ""
+    unused = [address for address in configured if address not in addresses.values()]
+    is_certain = len(unknown) == len(unused) == 1 and len(configured) > 1
+    address = unused[0] if is_certain else ""
     return (*states, *(BrokerState(number, address, False) for number in unknown))
 
 

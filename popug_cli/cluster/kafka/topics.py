@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -11,7 +12,7 @@ from popug_cli.cluster.kafka.admin_requests import AdminRequests
 from popug_cli.cluster.kafka.connection import KafkaConnection
 from popug_cli.cluster.kafka.errors import absence, create_command
 from popug_cli.cluster.kafka.producer import MAX_RECORD_BYTES
-from popug_cli.kernel.errors import Conflict
+from popug_cli.kernel.errors import Conflict, NotFound
 from popug_cli.messages.topics import (
     CREATED_SETTINGS,
     FIXED_SETTINGS,
@@ -51,6 +52,15 @@ def create_topics(
             continue
         created.append(name)
     return created
+
+
+def delete_topics(connection: KafkaConnection, topics: Iterable[str]) -> None:
+    """Delete topics with all their records; raise ``brokers_unavailable``. A topic that does not exist is no error."""
+    requests, names = AdminRequests(connection, ADMIN_SECONDS), list(topics)
+    futures = requests.client.delete_topics(names, operation_timeout=ADMIN_SECONDS, request_timeout=ADMIN_SECONDS)
+    for name in names:
+        with suppress(NotFound):
+            requests.result(futures[name], name)
 
 
 def check_topics(

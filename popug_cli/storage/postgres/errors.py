@@ -19,6 +19,7 @@ CONFLICTS = ("40001", "40P01")  # with another transaction, or on a replica; the
 CONNECTION_ENDED = ("57P01", "57P02", "57P03", "57P05", "25P03")  # shut down, crashed, starting up, idle too long
 UNAVAILABLE_CLASSES = ("08", "28", "53", "57P")
 NO_SCHEMA, EXISTS_ALREADY = "3F000", ("42P06", "42P07", "42710", "42723")
+NO_PREPARED_STATEMENT, PREPARED_ALREADY = "26000", "42P05"
 DAMAGE_CLASS, INPUT_OUTPUT_ERROR = "XX0", "58030"
 
 READ_ONLY_SESSION = ("session is read-only", "server is in hot standby mode")
@@ -177,7 +178,19 @@ def no_schema(address: str, _: str = "") -> Unavailable:
     return Unavailable("database_unavailable", sentence, hint=hint)
 
 
+def shared_session(address: str, _: str = "") -> Unavailable:
+    """Return the error for a pooler that gives a session to several clients in turn."""
+    sentence = (
+        f"{capitalized(address)} cannot be used through this pooler: it lets several clients share a session, as"
+        " PgBouncer does with pool_mode = transaction. Nothing was changed."
+    )
+    hint = "Set pool_mode = session for this database in pgbouncer.ini, or name PostgreSQL's own port in the URL."
+    return Unavailable("database_unavailable", sentence, hint=hint)
+
+
 SPECIAL_ERRORS = {
+    NO_PREPARED_STATEMENT: shared_session,
+    PREPARED_ALREADY: shared_session,
     NO_SCHEMA: no_schema,
     DISK_FULL: _disk_full,
     READ_ONLY: _read_only,

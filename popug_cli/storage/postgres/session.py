@@ -22,8 +22,11 @@ MIN_SERVER_VERSION = 150_000
 POLL_MILLISECONDS = 100
 # A session that is idle in a transaction, or does not read the answer, ends, so that a stopped process does not keep
 # the write lock: https://www.postgresql.org/docs/15/runtime-config-client.html#GUC-IDLE-IN-TRANSACTION-SESSION-TIMEOUT
+# A pooler that gives a session to several clients in turn also gives them each other's settings: a new session then has
+# the mark of an earlier one.
 SESSION_SETTINGS = (
-    "SET idle_in_transaction_session_timeout = '10s'; SET tcp_user_timeout = '10s'; SET statement_timeout = '60s';"
+    "SELECT current_setting('popug.session', true); SET popug.session = 'in use';"
+    " SET idle_in_transaction_session_timeout = '10s'; SET tcp_user_timeout = '10s'; SET statement_timeout = '60s';"
     " SET lock_timeout = '30s'; SET synchronous_commit = on; SET jit = off"
 )
 
@@ -61,7 +64,8 @@ class FlagDumper(Dumper):
 def open_session(parameters: dict[str, Any], address: str) -> Driver:
     """Return a new connection with popug's settings.
 
-    Raise ``psycopg.Error``, or ``database_unavailable`` for a server that is too old or in another encoding.
+    Raise ``psycopg.Error``, or ``database_unavailable`` for a server that is too old or in another encoding, and for a
+    pooler that shares sessions.
     """
     driver = psycopg.connect(**parameters, autocommit=True)
     try:
@@ -72,7 +76,8 @@ def open_session(parameters: dict[str, Any], address: str) -> Driver:
             raise errors.unavailable(address, f"its encoding is {encoding}, popug needs UTF8")
         driver.adapters.register_loader("numeric", WholeNumberLoader)
         driver.adapters.register_dumper(bool, FlagDumper)
-        driver.execute(SESSION_SETTINGS)
+        if driver.execute(SESSION_SETTINGS).fetchone() == ("in use",):
+            raise errors.shared_session(address)
     except BaseException:
         driver.close()
         raise

@@ -139,7 +139,7 @@ def test_damaged_backup_found(
     assert check in failed(examine_backup(tmp_path / "backup", lambda sentence: None))
 
 
-@pytest.mark.parametrize("damage", ["missing", "garbage", "swapped", "absent"])
+@pytest.mark.parametrize("damage", ["missing", "garbage", "swapped", "absent", "live"])
 def test_directory_that_is_no_backup_refused(
     company: LinkedCompany, places: Places, tmp_path: Path, damage: str
 ) -> None:
@@ -151,6 +151,8 @@ def test_directory_that_is_no_backup_refused(
         (directory / "mail" / "popug.db").write_bytes(b"no database" * 1000)
     elif damage == "swapped":
         shutil.copy(directory / "tasks" / "popug.db", directory / "mail" / "popug.db")
+    elif damage == "live":
+        directory = places.homes
     else:
         shutil.rmtree(directory)
     for use in (lambda: examine_backup(directory, print), lambda: do_restore(places_of(tmp_path / "new"), directory)):

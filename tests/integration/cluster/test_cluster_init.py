@@ -1,5 +1,6 @@
 """``cluster init``: a company's home becomes five services, and is sealed."""
 
+import fcntl
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,13 +10,17 @@ from typing import Any
 import pytest
 
 from popug_cli.app import LocalBackend
-from popug_cli.cluster.initialise import Options, initialise
+from popug_cli.cluster.initialise import Options, initialise, require_file
 from popug_cli.cluster.places import Places
+from popug_cli.daemon.scheduler import ScheduledRun
+from popug_cli.kernel import serve_lock
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.progress import Progress
 from popug_cli.messages.base import Message
 from popug_cli.messages.company import BackUp, CheckHealth, Restore, ShowPermissions, ShowSettings
 from popug_cli.messages.principal import OPERATOR
+from popug_cli.messages.scheduler import RunDue
 from popug_cli.messages.services import SERVICES
 from popug_cli.messages.tasks import AddTask, ListTasks
 from tests.support.company import InProcess, SeededChance
@@ -222,3 +227,54 @@ def test_waiting_hooks_need_yes(company: InProcess, places: Places) -> None:
     assert list(places.homes.iterdir()) == []
     init(company, places, Options(abandon_hooks=True))
     assert rows(places.home_of("tasks"), "SELECT * FROM bus_hooks") == []
+
+
+def test_served_home_refused(company: InProcess, places: Places) -> None:
+    with serve_lock.open_lock_file(company.backend.home) as descriptor:
+        assert serve_lock.try_lock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(PopugError) as refused:
+            init(company, places)
+    assert (refused.value.code, refused.value.exit_status) == ("server_unavailable", 8)
+    assert state_of(company.backend.home) is None
+    assert not places.homes.exists()
+
+
+def test_missing_and_newer_homes_refused(company: InProcess, places: Places, tmp_path: Path) -> None:
+    with pytest.raises(PopugError) as refused:
+        initialise(LocalBackend(Home(tmp_path / "none"), from_file=True), places, Options(), lambda: None)
+    assert (refused.value.code, refused.value.exit_status) == ("not_initialised", 3)
+    company.backend.close()
+    with closing(sqlite3.connect(company.backend.home.database, isolation_level=None)) as file:
+        file.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(PopugError) as refused:
+        init(company, places)
+    assert (refused.value.code, refused.value.exit_status) == ("newer_database", 7)
+    assert not places.homes.exists()
+
+
+def test_home_that_names_a_server_refused(company: InProcess) -> None:
+    company.backend.home.config.write_text('[database]\nurl = "postgresql://popug@db1/popug"\n')
+    with pytest.raises(PopugError) as refused:
+        require_file(company.backend.home)
+    assert (refused.value.code, refused.value.exit_status) == ("usage", 2)
+    assert "popug database copy --from" in refused.value.hint
+
+
+def test_sealed_home_learns_the_gateway_later(company: InProcess, places: Places) -> None:
+    created = init(company, places)
+    again = init(company, places, Options(gateway=GATEWAY))
+    assert (again.resumed, again.cluster, again.head) == (True, created.cluster, created.head)
+    assert state_of(company.backend.home) == ("moved", created.cluster, GATEWAY)
+
+
+def test_running_scheduler_of_a_sealed_home_ends(company: InProcess, places: Places) -> None:
+    def open_backend(progress: Progress) -> LocalBackend:
+        return LocalBackend(company.backend.home, clock=company.clock, progress=progress)
+
+    shown: list[Any] = []
+    scheduler = ScheduledRun(open_backend, RunDue(at_minute=5), shown.append)
+    scheduler.run(always_report=True)
+    init(company, places)
+    with pytest.raises(PopugError) as refused:
+        scheduler.run(always_report=False)
+    assert (refused.value.code, len(shown)) == ("moved", 1)

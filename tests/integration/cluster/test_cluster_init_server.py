@@ -9,13 +9,21 @@ from typing import Any
 import pytest
 
 from popug_cli.app import LocalBackend
+from popug_cli.cluster.backup import back_up
+from popug_cli.cluster.doctor import examine
 from popug_cli.cluster.initialise import Options, initialise
+from popug_cli.cluster.opening import open_services
 from popug_cli.cluster.places import Places, with_database
+from popug_cli.cluster.restore import restore, restore_in_place
+from popug_cli.identity import published_keys
+from popug_cli.identity.keys import active_key_id
 from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.progress import no_progress
 from popug_cli.messages.company import CheckHealth
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.services import SERVICES
 from popug_cli.messages.tasks import AddTask, ListTasks
+from popug_cli.storage import cluster_state
 from tests.support.company import InProcess
 from tests.support.postgres.server import PostgresServer
 
@@ -123,6 +131,11 @@ def test_role_that_creates_no_databases_named(company: InProcess, places: Places
     assert refused.value.details["missing"] == names
     assert all(name in refused.value.message and name in refused.value.hint for name in names)
     assert company.act("boss", ListTasks()).total == 1
+    for name in names:
+        postgres.execute(f"CREATE DATABASE {name} OWNER cluster_poor TEMPLATE template0 ENCODING 'UTF8'")
+    init(company, poor)
+    with opened(poor, "tasks") as backend:
+        assert backend.perform_as(company.people["boss"], ListTasks()).total == 1
 
 
 def test_database_of_another_program_refused(company: InProcess, places: Places, postgres: PostgresServer) -> None:
@@ -149,3 +162,73 @@ def test_unreachable_server_changes_nothing(company: InProcess, places: Places) 
         init(company, places._replace(database="postgresql://popug@127.0.0.1:1"))
     assert (refused.value.code, refused.value.exit_status) == ("database_unavailable", 8)
     assert company.act("boss", ListTasks()).total == 1
+
+
+def test_databases_are_backed_up_and_restored(
+    company: InProcess, places: Places, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    created = init(company, places)
+    with open_services(places) as services:
+        assert [check for check in examine(services).checks if not check.ok] == []
+        back_up(services, tmp_path / "backup", no_progress)
+    new = places._replace(prefix=f"{places.prefix}r", homes=tmp_path / "restored")
+    try:
+        answer = restore(new, tmp_path / "backup", lambda: None, lambda sentence: None, no_progress)
+        assert answer.cluster != created.cluster
+        for service in SERVICES:
+            assert state_of(postgres, new, service) == ("active", answer.cluster)
+        with open_services(new) as services:
+            assert [check for check in examine(services).checks if not check.ok] == []
+            assert services["tasks"].perform_as(company.people["boss"], ListTasks()).total == 1
+        again = restore_in_place(new)
+        assert state_of(postgres, new, "mail") == ("active", again.cluster)
+        with open_services(new) as services:
+            assert [check for check in examine(services).checks if not check.ok] == []
+    finally:
+        for service in SERVICES:
+            postgres.drop_database(f"{new.prefix}_{service}")
+
+
+def test_recovered_database_is_refused(
+    company: InProcess, places: Places, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init(company, places)
+    with opened(places, "tasks") as backend, backend.runtime.reading(OPERATOR) as context:
+        cluster_state.require_unrecovered(context.connection, "tasks")
+    postgres.execute("UPDATE storage_cluster_state SET timeline = timeline + 1", database=f"{places.prefix}_tasks")
+    with opened(places, "tasks") as backend, backend.runtime.reading(OPERATOR) as context:
+        cluster_state.require_unrecovered(context.connection, "tasks")  # as after a promotion
+        monkeypatch.setattr(type(context.connection), "has_recovery_target", lambda connection: True)
+        with pytest.raises(PopugError) as refused:
+            cluster_state.require_unrecovered(context.connection, "tasks")
+    assert (refused.value.code, refused.value.exit_status) == ("recovered_database", 6)
+
+
+def test_running_service_is_not_restored(company: InProcess, places: Places) -> None:
+    init(company, places)
+    with opened(places, "billing") as backend:
+        lock = backend.runtime.database.leader_lock()
+        assert lock.try_acquire()
+        try:
+            with pytest.raises(PopugError) as refused:
+                restore_in_place(places)
+        finally:
+            lock.release()
+    assert (refused.value.code, refused.value.exit_status) == ("service_running", 8)
+    with open_services(places):
+        pass
+
+
+def test_identity_makes_a_new_key_after_a_restore(company: InProcess, places: Places) -> None:
+    init(company, places)
+    home = places.home_of("identity")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POPUG_DATABASE", places.database_of("identity"))
+        with closing(LocalBackend(home)) as backend:
+            assert backend.runtime.service == "identity"
+        old = active_key_id(home)
+        restore_in_place(places)
+        with closing(LocalBackend(home)) as backend, backend.runtime.reading(OPERATOR) as context:
+            assert published_keys.is_void(context, old)
+            assert active_key_id(home) not in ("", old)
+            assert [key["kid"] for key in published_keys.key_set(context)] == [active_key_id(home)]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from popug_cli.app.handlers import service_of
 from popug_cli.cluster.gateway.composed import ASKING_SERVICES, COMPOSED, OF_ANY_SERVICE
@@ -159,6 +160,13 @@ def test_effect_stands_after_its_cause_whatever_the_clocks_say() -> None:
         "billing": [line("entry", 3, "billing", "assigned"), line("payout", 4, "billing", "entry")],
     }
     assert [each.event_id for each in merge_traces(parts)] == ["assigned", "entry", "payout"]
+
+
+def test_events_of_one_service_stay_in_order_of_its_log() -> None:
+    same = {"at": NOON}
+    entries = [replace(line(f"entry {n}", n, "billing", cause), **same) for n, cause in ((1, "b"), (2, "c"), (3, "a"))]
+    parts = {"tasks": [line("a", -3, "tasks"), line("b", -2, "tasks", "a"), line("c", -1, "tasks", "b")], "x": entries}
+    assert [each.event_id for each in merge_traces(parts)] == ["a", "b", "c", "entry 1", "entry 2", "entry 3"]
 
 
 def test_causes_in_a_circle_end() -> None:

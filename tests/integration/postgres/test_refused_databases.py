@@ -169,3 +169,13 @@ def test_file_left_in_the_home_is_not_read(company: Company) -> None:
     company.run("scheduler", "--once").ok()
     for name in ("popug.db", "popug.db-wal", "popug.db-shm"):
         assert (company.home / name).read_text() == "this is not a database"
+
+
+def test_pooler_that_shares_sessions_is_refused(company: Company, postgres: PostgresServer) -> None:
+    before = postgres.execute(COUNTS, database=company.database, role=OWNER)
+    postgres.execute(f"ALTER ROLE {OWNER} IN DATABASE \"{company.database}\" SET popug.session = 'in use'")
+    for line in (["task", "add", "Feed the cage"], ["tasks", "list"]):
+        error = company.run(*line, as_user="ada").refused(8, "database_unavailable")
+        assert "lets several clients share a session" in error["message"]
+        assert "pool_mode = session" in error["hint"]
+    assert postgres.execute(COUNTS, database=company.database, role=OWNER) == before

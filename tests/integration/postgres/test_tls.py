@@ -32,13 +32,13 @@ def test_server_proves_who_it_is(tmp_path: Path) -> None:
         place = f"localhost:{server.port}/{server.create_database()}"
         company = Company(tmp_path / "company")
 
-        def run(url: str, *words: str, **given: str) -> Result:
-            return company.run(*words, env={"POPUG_DATABASE": url}, **given)
+        def run(url: str, *words: str, stdin: str | None = None) -> Result:
+            return company.run(*words, input=stdin, env={"POPUG_DATABASE": url})
 
         verified = f"postgresql://{OWNER}@{place}?sslmode=verify-full&sslrootcert="
         run(f"{verified}{authority}", "database", "migrate").ok()
         words = ("init", "--admin", "ada", "--email", "ada@popug.example", "--time-zone", "UTC", "--password-stdin")
-        run(f"{verified}{authority}", *words, input=PASSWORD).ok()
+        run(f"{verified}{authority}", *words, stdin=PASSWORD).ok()
         assert run(f"{verified}{authority}", "doctor").ok()["ok"]
 
         for url, reason in (

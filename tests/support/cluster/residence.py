@@ -1,18 +1,23 @@
 """The cluster of a company under test, so that all its commands go to the gateway."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from popug_cli.app import LocalBackend
+from popug_cli.bus.service.coverage import ReceivedLog, received_logs
 from popug_cli.cluster.initialise import Options, initialise
 from popug_cli.cluster.places import Places
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import SETTINGS
+from popug_cli.messages.principal import ANONYMOUS
 from tests.support.cluster.served_cluster import ServedCluster
 
+SETTLE_SECONDS = 60.0
+POLL_SECONDS = 0.05
 OFFSET_VARIABLE = "ACCEPTANCE_CLOCK_OFFSET_SECONDS"
 
 
@@ -70,6 +75,8 @@ class ClusterResidence:
             return
         if self._is_template or not self._home.database.is_file():
             return
+        if self.is_there:
+            self.settle()  # the effects of a day are known on that day
         self.end()
         offset = timedelta(seconds=float(environment.get(OFFSET_VARIABLE, 0)))
         if not self.is_cluster:
@@ -81,6 +88,17 @@ class ClusterResidence:
         }
         self._cluster.clock_offset_seconds = offset.total_seconds()
         self._cluster.start()
+
+    def settle(self) -> None:
+        """Wait until each service has consumed what the others have published."""
+        with ExitStack() as stack:
+            backends = {
+                service: stack.enter_context(closing(LocalBackend(home))) for service, home in self.homes.items()
+            }
+            until = time.monotonic() + SETTLE_SECONDS
+            while not (_are_settled(backends) and _are_settled(backends)):  # one reads the services one after another
+                assert time.monotonic() < until, self._cluster.log.read_text()
+                time.sleep(POLL_SECONDS)
 
     def end(self) -> None:
         """Kill the processes, which they survive."""
@@ -95,3 +113,13 @@ class ClusterResidence:
             if token := sessions.get(str(self._home.root)):
                 sessions[self.variables["POPUG_SERVER"]] = token
                 self._session.write_text(json.dumps(sessions))
+
+
+def _are_settled(backends: Mapping[str, LocalBackend]) -> bool:
+    """Return whether the consumers of each service have consumed the logs that it receives up to their ends."""
+    ends, consumed = dict[str, int](), dict[str, Mapping[str, ReceivedLog]]()
+    for service, backend in backends.items():
+        with backend.runtime.reading(ANONYMOUS) as context:
+            consumed[service] = received_logs(context, service, backend.consumers)
+            ends[service] = context.position
+    return all(log.consumed >= ends[origin] for logs in consumed.values() for origin, log in logs.items())

@@ -13,7 +13,7 @@ from tests.support.postgres import clock
 from tests.support.postgres.server import OWNER, PostgresServer
 
 SELECT_TRIGGERS = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
-MODULE_OF_TABLE = re.compile(r"\b(identity|tasks|billing|analytics|mail)_")
+MODULE_OF_TABLE = re.compile(r"(?<![a-z])(identity|tasks|billing|analytics|mail)_")
 
 
 class CompanyDatabase:

@@ -22,7 +22,8 @@ def report_blocks(report: ClusterReport) -> Iterator[Block]:
         hosts = (f"{host.address} {host.role}{_lag(host.lag_bytes)}" for host in report.databases)
         yield f"PostgreSQL: {', '.join(hosts)}."
     yield from report.problems
-    yield Hint("Next: popug events dead" if any(map(_dead, report.services)) else "Next: popug cluster doctor")
+    if any(map(_dead, report.services)):
+        yield Hint("Next: popug events dead")
 
 
 def _row(report: ServiceReport, heads: Mapping[str, int]) -> list[str]:

@@ -1,6 +1,6 @@
 """The tables and sentences of `popug events`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -133,9 +133,20 @@ def _occurred_note(context: CommandContext, step: TraceLine) -> str:
     return f", occurred {context.screen.local_time(step.occurred_at)}"
 
 
+def _cause(step: TraceLine, steps: Mapping[str, TraceLine]) -> str:
+    """Return the position of the event that has caused a step, with its service if that is another one."""
+    if step.causationid is None:
+        return "command"
+    cause = steps.get(step.causationid)
+    if cause is None:
+        return "another"
+    return str(cause.sequence) if cause.service == step.service else f"{cause.service} {cause.sequence}"
+
+
 def trace_table(context: CommandContext, answer: Trace) -> Table:
-    """Return the table of the chain of a task."""
+    """Return the table of the chain of a task; a cause that another service has published has its service's name."""
     columns = [
+        Column("service", drop_priority=3),
         Column("seq", align_right=True, accessible_name="sequence"),
         Column("time", drop_priority=1),
         Column("event"),
@@ -144,14 +155,15 @@ def trace_table(context: CommandContext, answer: Trace) -> Table:
         Column("what", shrinks=True),
         Column("processed by", shrinks=True),
     ]
-    sequence_numbers = {step.event_id: str(step.sequence) for step in answer.steps}
+    steps = {step.event_id: step for step in answer.steps}
     rows = [
         [
+            step.service,
             str(step.sequence),
             context.screen.local_time(step.at),
             step.event,
             step.actor,
-            sequence_numbers.get(step.causationid or "", "command" if step.causationid is None else "another"),
+            _cause(step, steps),
             step.detail + _occurred_note(context, step),
             ", ".join(f"{name} ({state})" for name, state in step.consumers.items()),
         ]
