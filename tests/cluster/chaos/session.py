@@ -26,7 +26,7 @@ from tests.cluster.chaos.one_process import compare
 from tests.cluster.chaos.stage import ADMIN, SOUND, Stage
 from tests.simulation.violation import Violation
 
-ROUND_FAULTS = 6
+ROUND_FAULTS = 10
 PAUSE_SECONDS = (0.3, 1.5)
 OVERLAP = 0.3  # the part of the faults that begin before the one before is healed
 JOIN_SECONDS = 240.0
