@@ -44,6 +44,7 @@ class RemoteBackend:
     ``positions`` are those of all answers; each request has them. ``is_replayed`` says whether the server has answered
     the last command before, under the same idempotency key; ``home_id`` and ``time_zone`` are those of the company.
     With ``are_parts``, another service of the company's cluster asks, and the messages are parts of what it performs.
+    With ``any_release``, the server may be of another release series, as while a cluster is upgraded.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class RemoteBackend:
         progress: Progress = no_progress,
         opened: "socket | None" = None,
         are_parts: bool = False,
+        any_release: bool = False,
     ) -> None:
         self.address = address
         self._are_parts = are_parts
+        self._any_release = any_release
         self.warn = warn
         self._progress = progress
         self._errors = ServerErrors(address.url)
@@ -213,7 +216,7 @@ class RemoteBackend:
     def _send_and_receive(self, connection: ServerConnection, request: HttpRequest) -> tuple[Head, bytes]:
         """Send the request once, and return the response if it is one of a popug server of this release."""
         self._is_sent = True
-        connection.send(request.method, request.target, request.fields, request.body)
+        connection.send(request.method, request.target, self._fields_of(request), request.body)
         try:
             head = connection.read_head(self._idle_callback(request.timeout_seconds))
         except ProtocolError as error:
@@ -228,14 +231,22 @@ class RemoteBackend:
             raise self._errors.malformed("it does not have the expected format", in_doubt=request.is_command)
         return head, body
 
+    def _fields_of(self, request: HttpRequest) -> dict[str, str]:
+        """Return the header fields of a request; a server refuses one that names another release series."""
+        if not self._any_release:
+            return request.fields
+        return {name: value for name, value in request.fields.items() if name != "Popug-Version"}
+
     def _check_version(self, head: Head) -> None:
-        """Raise unless the response is from a popug server of this release.
+        """Raise unless the response is from a popug server of this release series, or of any with ``any_release``.
 
         An error of a gateway counts as a broken connection (``ConnectionError``).
         """
         version = head.fields.get("popug-version", "")
         if not version and head.status in GATEWAY_ERROR_STATUSES:
             raise ConnectionError(f"a gateway answers {head.status}")
+        if version and self._any_release:
+            return
         if series_of(version) != series_of(__version__):
             raise self._errors.version_mismatch(head.status, head.fields.get("location", ""), version)
 

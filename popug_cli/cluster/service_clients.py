@@ -80,7 +80,7 @@ class ServiceClients:
         try:
             client = self._idle[service].pop()
         except IndexError:
-            client = RemoteBackend(self._addresses[service], are_parts=self._are_parts)
+            client = RemoteBackend(self._addresses[service], are_parts=self._are_parts, any_release=True)
         client.positions, client.warn = caller.positions, caller.warn
         try:
             yield client

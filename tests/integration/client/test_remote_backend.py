@@ -302,6 +302,12 @@ def test_answer_of_another_version_is_refused(serve: Serve, said: bytes, words: 
         assert len(server.asked) == 1
 
 
+def test_service_of_another_release_series_answers(serve: Serve) -> None:
+    server = serve(answer(ADA, version="99.1.0"))
+    assert reach(server, any_release=True).perform(QUERY, "t").username == "ada"
+    assert "Popug-Version" not in server.asked[0].fields
+
+
 def test_answer_of_the_same_release_is_accepted(serve: Serve) -> None:
     major, minor, _ = __version__.split(".")
     assert reach(serve(answer(ADA, version=f"{major}.{minor}.77"))).perform(QUERY, "t").username == "ada"

@@ -87,16 +87,18 @@ def serve(
     if database is not None:
         _use_database(context, database)
     _prepare_process()
+    if gateway:
+        require_only_gateway(module=module, brokers=brokers, scheduler=scheduler)
+    else:
+        join = _join_cluster(context, module, homes, brokers, scheduler=scheduler)
     options = _listen_options(
         context, socket, group, listen, (tls_cert, tls_key), behind_proxy=behind_proxy, is_gateway=gateway
     )
     if gateway:
-        require_only_gateway(module=module, brokers=brokers, scheduler=scheduler)
         serve_gateway(context, options, homes)
         return
     from popug_cli.server import run
 
-    join = _join_cluster(context, module, homes, brokers, scheduler=scheduler)
     background = _background_work(context, scheduler=scheduler)
     with log_to_stderr(context):
         run.serve(context.home, options, partial(_show_addresses, context), __version__, background, join)
