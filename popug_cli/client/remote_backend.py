@@ -80,7 +80,7 @@ class RemoteBackend:
         from popug_cli.kernel.calendar import company_calendar
 
         if not self.time_zone:
-            self.fetch_server_info()
+            self._fetch_server_info()
         return company_calendar(self.time_zone)
 
     def now(self) -> "datetime":
@@ -93,7 +93,7 @@ class RemoteBackend:
         from popug_cli.client.http_date import CLOCK_TOLERANCE, instant_of
 
         if not self._date_field:
-            self.fetch_server_info()
+            self._fetch_server_info()
         try:
             server_time = instant_of(self._date_field, later_seconds=monotonic() - self._date_received_at)
         except ValueError as error:
@@ -144,9 +144,13 @@ class RemoteBackend:
                 raise self._errors.disconnected(failure) from failure
             sleep(RETRY_DELAYS_SECONDS[failures])
 
-    def fetch_server_info(self) -> None:
-        """Send a minimal request; each response has header fields about the server. Raise its error if not ready."""
+    def check_readiness(self) -> None:
+        """Raise an error if the server does not answer, or cannot perform messages now."""
         self._answer(HttpRequest("GET", "/readyz", header_fields(None)))
+
+    def _fetch_server_info(self) -> None:
+        """Send a minimal request; each response has header fields about the server, also if that is not ready."""
+        self._answer(HttpRequest("GET", "/healthz", header_fields(None)))
 
     def _answer(self, request: HttpRequest) -> bytes:
         """Return the body of a successful response; raise the error that the server reports, or a client error."""

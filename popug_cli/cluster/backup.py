@@ -22,7 +22,7 @@ from popug_cli.kernel.randomness import uuid7
 from popug_cli.messages.cluster import ClusterBackup
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.platform import files
-from popug_cli.storage import backup_file, cluster_pause, temporary_home
+from popug_cli.storage import backup_file, cluster_pause, temporary_home, write_lock
 from popug_cli.storage.mounts import TEMP_HOME_MARKER
 from popug_cli.storage.snapshots import Snapshot, open_snapshot
 from popug_cli.storage.sqlite import SqliteDatabase
@@ -117,6 +117,7 @@ def _copy(backend: LocalBackend, snapshot: Snapshot, target: Path, progress: Pro
     with database.transaction(writes=True) as connection:
         cluster_pause.end_any(connection)
     database.close()
+    (target / write_lock.LOCK_FILE_NAME).unlink(missing_ok=True)
 
 
 def _require_sound(fresh: Path, warnings: list[str], progress: Progress) -> None:

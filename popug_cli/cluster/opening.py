@@ -5,10 +5,11 @@ from contextlib import ExitStack, closing, contextmanager
 
 from popug_cli.app.local_backend import LocalBackend
 from popug_cli.cluster.places import Places
-from popug_cli.kernel.errors import Conflict
+from popug_cli.kernel.errors import Conflict, NotFound
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.messages.services import SERVICES
 
+NAME_THE_PLACES = "Name the directory of the homes with --homes DIR, or the databases with --database and --prefix."
 Services = Mapping[str, LocalBackend]
 
 
@@ -43,7 +44,11 @@ def open_services(
 
 def require_service(backend: LocalBackend, service: str) -> None:
     """Raise ``not_a_service`` or ``other_service`` if the database of a backend is not that of ``service``."""
-    runtime = backend.runtime
+    try:
+        runtime = backend.runtime
+    except NotFound as error:
+        error.hint = f"{NAME_THE_PLACES} `popug cluster init` makes a cluster of a company."
+        raise
     if runtime.service == service:
         return
     place = runtime.database.address or str(backend.home.root)
@@ -56,6 +61,6 @@ def require_service(backend: LocalBackend, service: str) -> None:
     raise Conflict(
         "other_service",
         f"{place} belongs to the service {runtime.service}, not to {service}.",
-        hint="Name the directory of the homes with --homes DIR, or the databases with --database and --prefix.",
+        hint=NAME_THE_PLACES,
         details={"service": runtime.service},
     )

@@ -1,8 +1,8 @@
 """Three Kafka brokers on loopback, each with a controller in it (KRaft, static quorum), with small settings.
 
-They have short time-outs and small heaps: settings for tests, not for use. There are two listeners. ``PLAINTEXT`` has
-no login, and its user may do everything; ``SASL_PLAINTEXT`` demands the login of ``USERNAME``, which may do everything
-until an ACL says otherwise.
+They have short time-outs and small heaps: settings for tests, not for use. There are three listeners. ``PLAINTEXT`` has
+no login, and its user may do everything. ``SASL_PLAINTEXT`` and, with TLS, ``SASL_SSL`` demand the login of
+``USERNAME``, which may do everything until an ACL says otherwise.
 """
 
 import base64
@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Self
 
 from tests.cluster.kafka_programs import class_path
+from tests.support.certificates import self_signed
 from tests.support.postgres.server import REMOVE_AFTER_END
 
 HOST = "127.0.0.1"
 PORTS = range(20_000, 32_000)  # below the ports that clients get
 BROKERS = 3
-LISTENERS = ("plaintext", "sasl", "controller")
+LISTENERS = ("plaintext", "sasl", "tls", "controller")
+TLS_HOST = "localhost"  # in the certificate
 USERNAME = "popug"
 START_SECONDS = 120
 END_SECONDS = 30
@@ -38,7 +40,10 @@ TOOL_JVM = ("-Xmx64m", *SMALL_JVM)
 SETTINGS = {
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "listener.security.protocol.map": (
+        "PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT"
+    ),
+    "ssl.keystore.type": "PEM",
     "inter.broker.listener.name": "PLAINTEXT",
     "sasl.enabled.mechanisms": "PLAIN",
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -86,19 +91,21 @@ class Broker:
         self.advertised_ports = dict(ports)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def configure(self, voters: str, password: str) -> None:
+    def configure(self, voters: str, password: str, certificate: Path) -> None:
         """Write the files of its settings."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        outside = _outside(self.ports)
+        listens = _listeners(self.ports, HOST)
         module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        login = f'{module} required user_{USERNAME}="{password}";'
         settings = {
             **SETTINGS,
             "node.id": str(self.number),
             "controller.quorum.voters": voters,
-            "listeners": f"{outside},CONTROLLER://{HOST}:{self.ports['controller']}",
-            "advertised.listeners": _outside(self.advertised_ports),
+            "listeners": f"{listens},CONTROLLER://{HOST}:{self.ports['controller']}",
+            "advertised.listeners": _listeners(self.advertised_ports, TLS_HOST),
             "log.dirs": str(self.folder / "data"),
-            "listener.name.sasl_plaintext.plain.sasl.jaas.config": f'{module} required user_{USERNAME}="{password}";',
+            **{f"listener.name.{name}.plain.sasl.jaas.config": login for name in ("sasl_plaintext", "sasl_ssl")},
+            "ssl.keystore.location": str(certificate),
         }
         self._settings.touch(mode=0o600)
         self._settings.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
@@ -168,6 +175,7 @@ class Brokers:
             ["sh", "-c", REMOVE_AFTER_END, str(self.folder)], stdin=subprocess.PIPE, start_new_session=True
         )
         self.password = secrets.token_urlsafe(24)
+        self.certificate = self_signed(self.folder / "certificate.pem")
         self.brokers: list[Broker] = []
 
     def start(self) -> Self:
@@ -188,7 +196,8 @@ class Brokers:
 
     def address(self, listener: str = "plaintext") -> str:
         """Return the addresses of a listener of all brokers, joined by commas."""
-        return ",".join(f"{HOST}:{broker.advertised_ports[listener]}" for broker in self.brokers)
+        host = TLS_HOST if listener == "tls" else HOST
+        return ",".join(f"{host}:{broker.advertised_ports[listener]}" for broker in self.brokers)
 
     def remove(self) -> None:
         """Kill the brokers and delete their folder."""
@@ -211,7 +220,7 @@ class Brokers:
             self.brokers.append(self._make_broker(folder, number, own))
         voters = ",".join(f"{broker.number}@{HOST}:{broker.ports['controller']}" for broker in self.brokers)
         for broker in self.brokers:
-            broker.configure(voters, self.password)
+            broker.configure(voters, self.password, self.certificate)
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         formats = [broker.format(cluster_id) for broker in self.brokers]
         for broker, process in zip(self.brokers, formats, strict=True):
@@ -236,8 +245,12 @@ class Brokers:
             broker.end()
 
 
-def _outside(ports: dict[str, int]) -> str:
-    return f"PLAINTEXT://{HOST}:{ports['plaintext']},SASL_PLAINTEXT://{HOST}:{ports['sasl']}"
+def _listeners(ports: dict[str, int], tls_host: str) -> str:
+    """Return the listeners for clients, as Kafka writes them."""
+    return (
+        f"PLAINTEXT://{HOST}:{ports['plaintext']},SASL_PLAINTEXT://{HOST}:{ports['sasl']}"
+        f",SASL_SSL://{tls_host}:{ports['tls']}"
+    )
 
 
 def registered(address: str) -> int:

@@ -45,14 +45,20 @@ class Operation:
 
 
 class History:
-    """The operations, and the last observation of the drained cluster."""
+    """The operations until the last observation of the drained cluster, which must follow on all that it explains."""
 
     def __init__(self, documents: list[dict[str, Any]]) -> None:
+        last = max(index for index, each in enumerate(documents) if each["event"] == "final")
+        documents = documents[: last + 1]
         done = {each["id"]: each for each in documents if each["event"] in ("ok", "refused", "doubt")}
         self.operations = [Operation(each, done.get(each["id"])) for each in documents if each["event"] == "invoke"]
         self.observations = [each for each in documents if each["event"] == "final"]
         self.final = self.observations[-1]
         self.ledger: list[Line] = self.final["ledger"]
+        self._by_subject: defaultdict[tuple[str, Any], list[Operation]] = defaultdict(list)
+        for operation in self.operations:
+            for subject in _subjects(operation):
+                self._by_subject[operation.op, subject].append(operation)
         self.causes = [self._cause(line) for line in self.ledger]
 
     def of(self, *names: str) -> list[Operation]:
@@ -67,21 +73,30 @@ class History:
     def _cause(self, line: Line) -> Operation | None:
         """Return the one operation that caused a line, or None if several or no acknowledged ones may have."""
         task = line["task"] or {}
-        candidates: list[Operation] = []
+        key: tuple[str, Any] = ("", None)
         if line["kind"] == "fee" and self.reason(line)[0] == "created":
-            candidates = [each for each in self.of("add") if each.args["title"] == task["title"]]
+            key = ("add", task["title"])
         elif line["kind"] == "fee" and self.reason(line)[0] == "shuffled":
-            shuffle = self.reason(line)[1]
-            candidates = [each for each in self.of("shuffle") if each.answer and each.answer["shuffle_id"] == shuffle]
+            key = ("shuffle", self.reason(line)[1])
         elif line["kind"] == "reward":
-            candidates = [each for each in self.of("complete") if each.args["number"] == task["number"]]
+            key = ("complete", task["number"])
         elif line["kind"] in ("fee_reversal", "reward_reversal"):
-            candidates = [each for each in self.of("correct") if each.args["entry_id"] == line["corrects"]]
+            key = ("correct", line["corrects"])
         elif line["kind"] == "payout":
-            candidates = [each for each in self.of("close") if line["business_date"] in _closed_by(each)]
+            key = ("close", line["business_date"])
+        candidates = self._by_subject[key]
         certain = [each for each in candidates if each.outcome == "ok"]
         possible = certain or [each for each in candidates if each.outcome == "doubt"]
         return possible[0] if len(possible) == 1 else None
+
+
+def _subjects(operation: Operation) -> list[Any]:
+    """Return by what the entries that an operation causes are recognised."""
+    if operation.op == "close":
+        return [*_closed_by(operation)]
+    if operation.op == "shuffle":
+        return [operation.answer["shuffle_id"]] if operation.answer else []
+    return [operation.args[name] for name in ("title", "number", "entry_id") if name in operation.args]
 
 
 def check_money(history: History) -> Iterator[str]:

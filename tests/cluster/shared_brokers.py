@@ -36,6 +36,8 @@ class RunningBrokers:
         known = self._known()
         self.address: str = known["brokers"]
         self.sasl_address: str = known["sasl_brokers"]
+        self.tls_address: str = known["tls_brokers"]
+        self.certificate: str = known["certificate"]
         self.password: str = known["password"]
 
     def address_of(self, number: int) -> str:
@@ -166,6 +168,8 @@ def _write_address(folder: Path, brokers: Brokers) -> None:
     document = {
         "brokers": brokers.address(),
         "sasl_brokers": brokers.address("sasl"),
+        "tls_brokers": brokers.address("tls"),
+        "certificate": str(brokers.certificate),
         "password": brokers.password,
         "pids": [broker.process.pid if broker.process else 0 for broker in brokers.brokers],
         "folder": str(folder),

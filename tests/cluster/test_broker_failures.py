@@ -14,6 +14,8 @@ from tests.cluster.shared_brokers import RunningBrokers
 
 require_kafka()
 
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined] # noqa: E402
+
 from popug_cli.cluster.kafka import producer, reader  # noqa: E402
 from popug_cli.cluster.kafka.brokers import read_state  # noqa: E402
 from popug_cli.cluster.kafka.connection import KafkaConnection, connection_from  # noqa: E402
@@ -150,6 +152,24 @@ def test_two_brokers_down_refuse_until_one_is_back(
     breakable_brokers.start(min(others))
     topic.produce(numbered(BATCH, BATCH))
     assert list(dict.fromkeys(values(topic))) == list(range(2 * BATCH))
+
+
+def test_too_few_replicas_in_sync_are_named(
+    breakable_brokers: RunningBrokers, connection: KafkaConnection, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = AdminClient(dict(connection.options))
+    strict = NewTopic(f"{prefix}.strict", 1, 3, config={"min.insync.replicas": "3"})
+    client.create_topics([strict])[strict.topic].result(30)
+    monkeypatch.setitem(producer.OPTIONS, "message.timeout.ms", 8_000)
+    topic = KafkaTopic(connection, strict.topic)
+    breakable_brokers.kill(1)
+    with pytest.raises(PopugError) as refused:
+        topic.produce(numbered(0, 1))
+    assert "too few of its replicas are in sync (2 of 3)" in refused.value.message
+    breakable_brokers.start(1)
+    breakable_brokers.wait_in_sync(strict.topic)
+    topic.produce(numbered(0, 1))
+    topic.close()
 
 
 def test_close_ends_a_call_that_waits(

@@ -44,7 +44,7 @@ def plain(brokers: RunningBrokers, settings: Settings) -> KafkaConnection:
 
 @pytest.fixture
 def log_in(brokers: RunningBrokers, tmp_path: Path) -> Callable[..., KafkaConnection]:
-    def connect(password: str = brokers.password, **changes: str) -> KafkaConnection:
+    def connect(password: str = brokers.password, address: str = "", **changes: str) -> KafkaConnection:
         file = tmp_path / "password"
         file.touch(mode=0o600)
         file.write_text(password)
@@ -55,7 +55,7 @@ def log_in(brokers: RunningBrokers, tmp_path: Path) -> Callable[..., KafkaConnec
             "POPUG_KAFKA_SASL_PASSWORD_FILE": str(file),
             **changes,
         }
-        return connection_from(load_settings(tmp_path / "config.toml", environment), brokers.sasl_address)
+        return connection_from(load_settings(tmp_path / "config.toml", environment), address or brokers.sasl_address)
 
     return connect
 
@@ -97,6 +97,26 @@ def test_login_gives_access(
     topic = topics(log_in(), f"{prefix}.tasks")
     topic.produce(RECORDS)
     assert len(topic.read(0, 10)) == 1
+
+
+def test_login_over_tls_gives_access(
+    brokers: RunningBrokers,
+    log_in: Callable[..., KafkaConnection],
+    plain: KafkaConnection,
+    topics: OpenTopic,
+    prefix: str,
+) -> None:
+    create_topics(plain, [f"{prefix}.tasks"])
+    encrypted = {"POPUG_KAFKA_SECURITY_PROTOCOL": "sasl_ssl", "POPUG_KAFKA_CA_FILE": brokers.certificate}
+    topic = topics(log_in(address=brokers.tls_address, **encrypted), f"{prefix}.tasks")
+    topic.produce(RECORDS)
+    assert len(topic.read(0, 10)) == 1
+    del encrypted["POPUG_KAFKA_CA_FILE"]
+    untrusted = topics(log_in(address=brokers.tls_address, **encrypted), f"{prefix}.tasks")
+    for error in (refusal(lambda: untrusted.produce(RECORDS)), refusal(lambda: untrusted.read(0, 10))):
+        assert error.message.startswith("No TLS connection to the Kafka brokers")
+        assert "popug config set kafka.ca_file" in error.hint
+        assert brokers.password not in error.message
 
 
 def test_wrong_password_is_named(

@@ -28,7 +28,7 @@ from popug_cli.messages.services import SERVICES
 THREADS = 64
 START_SECONDS = 30.0
 RETRY_SECONDS = 0.2
-PROBE_SECONDS = 3.0
+PROBE_SECONDS = 5.0
 NEEDED = ("identity", "tasks")
 
 

@@ -69,7 +69,7 @@ class Services:
         """Return the company that a service belongs to; raise as ``ask`` does, also if it is not ready."""
         with self._clients.client(service, Caller(None, AnswerPositions({}), LOG.warning)) as client:
             try:
-                client.fetch_server_info()
+                client.check_readiness()
             except PopugError as error:
                 raise self._clients.named(service, error) from error
             return CompanyOfServer(client.home_id, client.time_zone)

@@ -77,7 +77,7 @@ def connection_from(settings: Settings, brokers: str) -> KafkaConnection:
         raise InvalidInput(
             "invalid_setting",
             f"{USERNAME} is set, but {SECURITY_PROTOCOL} is {protocol}, which has no login.",
-            hint=f"Run `popug config set {SECURITY_PROTOCOL} sasl_ssl`, or `popug config unset {USERNAME}`.",
+            hint=f"Run `popug config set {SECURITY_PROTOCOL} sasl_ssl`, or `popug config set {USERNAME} ''`.",
             details={"key": SECURITY_PROTOCOL},
         )
     return KafkaConnection(brokers, username, options)

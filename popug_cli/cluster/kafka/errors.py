@@ -182,7 +182,7 @@ def create_command(topic: str, connection: KafkaConnection) -> str:
 
 def few_replicas(topic: str, in_sync: int | None = None, replicas: int = 0) -> Unavailable:
     """Return the error for a topic that has too few replicas in sync to take a record."""
-    count = f": {in_sync} of {replicas} is up to date" if in_sync is not None else ""
+    count = f" ({in_sync} of {replicas})" if in_sync is not None else ""
     return Unavailable(
         UNAVAILABLE,
         f"Topic {topic} takes no records, because too few of its replicas are in sync{count}.",

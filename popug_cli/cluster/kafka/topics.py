@@ -74,12 +74,11 @@ def check_topics(
     requests = AdminRequests(connection, ADMIN_SECONDS)
     found = _found_topics(requests, names)
     present = [name for name in names if name in found]
-    values = _settings_of(requests, present)
     differences = {name: [absence(connection)] for name in names if name not in present}
     for name in present:
         differences[name] = [
             *_layout_differences(found[name].partitions, replication_factor),
-            *_setting_differences(values[name], replication_factor),
+            *_setting_differences(_settings_of(requests, name), replication_factor),
         ]
     faulty = {name: faults for name, faults in differences.items() if faults}
     if faulty:
@@ -103,17 +102,18 @@ def _found_topics(requests: AdminRequests, names: list[str]) -> dict[str, Any]:
         time.sleep(POLL_SECONDS)
 
 
-def _settings_of(requests: AdminRequests, names: list[str]) -> dict[str, dict[str, str]]:
-    """Return the effective settings of topics."""
-    resources = {name: ConfigResource(ResourceType.TOPIC, name) for name in names}
-    if not resources:
-        return {}
-    futures = requests.client.describe_configs(list(resources.values()), request_timeout=ADMIN_SECONDS)
-    values: dict[str, dict[str, str]] = {}
-    for name, resource in resources.items():
-        entries = requests.result(futures[resource], name)
-        values[name] = {key: str(entry.value) for key, entry in entries.items()}
-    return values
+def _settings_of(requests: AdminRequests, name: str) -> dict[str, str]:
+    """Return the effective settings of a topic; wait for a broker that does not know it yet."""
+    deadline = time.monotonic() + PROPAGATION_SECONDS
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    while True:
+        future = requests.client.describe_configs([resource], request_timeout=ADMIN_SECONDS)[resource]
+        try:
+            return {key: str(entry.value) for key, entry in requests.result(future, name).items()}
+        except NotFound:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_SECONDS)
 
 
 def _layout_differences(partitions: Mapping[int, Any], replication_factor: int) -> Iterator[str]:

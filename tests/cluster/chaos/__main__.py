@@ -18,7 +18,7 @@ from tests.cluster.shared_brokers import end_by_signal
 from tests.support.postgres.programs import what_is_missing as what_postgres_lacks
 
 SESSION_FAULTS = 30
-BUG_FAULTS = 18
+BUG_FAULTS = 20
 
 
 def main() -> int:

@@ -34,10 +34,10 @@ class Databases:
     def fail_over(self) -> None:
         """Kill the primary, and make its standby the primary, which has no standby until ``restore``."""
         if not self._is_synchronous:
-            self.freeze_standby()
+            self.standby.execute("ALTER SYSTEM SET primary_conninfo = ''")  # it receives nothing more
+            self.standby.reload()
             time.sleep(LAG_SECONDS)
         self.primary.kill()
-        self.wake_standby()
         self.standby.wait_for_standbys()
         self.standby.promote()
         self._old, self.primary = self.primary, self.standby

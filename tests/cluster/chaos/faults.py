@@ -160,6 +160,15 @@ def cut_database(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     return name, heal
 
 
+def jump(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
+    """Set the clock of one process wrong, forward or back."""
+    name = chance.choice([*stage.processes])
+    seconds = chance.choice((-1, 1)) * chance.uniform(6, 60)
+    stage.jumps[name].set(seconds)
+    time.sleep(chance.uniform(1.0, 5.0))
+    return f"{name} by {seconds:.0f} s", lambda: stage.jumps[name].set(0)
+
+
 def repeat(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     """Send old records of a topic again."""
     topic = f"{PREFIX}.{chance.choice(('identity', 'tasks', 'billing'))}"
@@ -180,6 +189,7 @@ FAULTS: dict[str, tuple[Fault, int]] = {
     "cut route": (cut_route, 2),
     "cut broker": (cut_broker, 2),
     "cut database": (cut_database, 2),
+    "jump clock": (jump, 1),
     "repeat records": (repeat, 3),
 }
 

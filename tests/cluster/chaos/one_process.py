@@ -109,13 +109,16 @@ def _repeat(process: OneProcess, clock: SetClock, rows: Sequence[tuple[Any, ...]
     events = [json.loads(envelope) for _, envelope, _, _ in rows]
     priced = [event for event in events if event["type"].startswith("popug.billing.task_priced.")]
     process.seeds.update({event["subject"]: event["data"]["draw"]["seed"] for event in priced})
+    received: dict[str, list[tuple[int, str]]] = {"identity": [], "tasks": []}
     for (sequence, envelope, origin, position), event in zip(rows, events, strict=True):
         name = event["type"].rpartition(".v")[0]
-        if event["source"] in ("/popug/identity", "/popug/tasks"):
-            with process.runtime.writing(OPERATOR) as context:
-                context.events.append_received(origin or "identity", [(position or sequence, envelope)])
+        if (source := event["source"].rpartition("/")[2]) in received:
+            if origin != _last_origin(received):
+                _append(process, received)
+            received[source].append((position or sequence, envelope))
         elif name in ("popug.billing.day_closed", "popug.billing.entry_corrected"):
             clock.instant = from_rfc3339(event["time"])
+            _append(process, received)
             process.catch_up(completely=True)
             with process.runtime.writing(OPERATOR) as context:
                 if name == "popug.billing.day_closed":
@@ -123,7 +126,22 @@ def _repeat(process: OneProcess, clock: SetClock, rows: Sequence[tuple[Any, ...]
                 else:
                     entry_id = _names(context.connection)[names[event["data"]["corrects"]]]
                     commands.correct_entry(CorrectEntry(entry_id=entry_id, reason=event["data"]["reason"]), context)
+    _append(process, received)
     process.catch_up(completely=True)
+
+
+def _last_origin(received: Mapping[str, Sequence[object]]) -> str | None:
+    """Return whose events wait to be appended."""
+    return next((origin for origin, events in received.items() if events), None)
+
+
+def _append(process: OneProcess, received: Mapping[str, list[tuple[int, str]]]) -> None:
+    """Append the waiting events, which are all of one origin."""
+    for origin, events in received.items():
+        if events:
+            with process.runtime.writing(OPERATOR) as context:
+                context.events.append_received(origin, events)
+            events.clear()
 
 
 def _head(home: Path) -> int:

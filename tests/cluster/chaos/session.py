@@ -26,7 +26,8 @@ from tests.cluster.chaos.one_process import compare
 from tests.cluster.chaos.stage import ADMIN, SOUND, Stage
 from tests.simulation.violation import Violation
 
-ROUND_FAULTS = 6
+ROUND_FAULTS = 10
+BUG_ROUND_FAULTS = 4
 PAUSE_SECONDS = (0.3, 1.5)
 OVERLAP = 0.3  # the part of the faults that begin before the one before is healed
 JOIN_SECONDS = 240.0
@@ -52,7 +53,7 @@ class Session:
             self._report({"event": "started", "seconds": round(time.monotonic() - began, 1)})
             try:
                 while faults > 0:
-                    count = min(ROUND_FAULTS, faults)
+                    count = min(ROUND_FAULTS if self.bug is SOUND else BUG_ROUND_FAULTS, faults)
                     self._round(stage, history, count)
                     faults -= count
             except Violation as violation:

@@ -56,6 +56,7 @@ class Stage:
         folder.mkdir(parents=True, exist_ok=True)
         self.clock = ShiftedClock(folder / "clock")
         self.clock.set(0)
+        self.jumps: dict[str, ShiftedClock] = {}  # how far the clock of each process is off
         self.brokers = stack.enter_context(ProxiedBrokers())
         self.databases = Databases(stack, is_synchronous=not bug.is_asynchronous)
         self.database_proxies = {name: self._proxies_of_databases(stack) for name in SECOND}
@@ -96,6 +97,7 @@ class Stage:
             yield backend
 
     def _own_environment(self) -> dict[str, str]:
+        ShiftedClock(self.folder / "no-jump").set(0)
         copy = self.folder / "program"
         if self.bug.changes:
             shutil.copytree(SOURCE, copy / "popug_cli", ignore=shutil.ignore_patterns("__pycache__"))
@@ -103,6 +105,7 @@ class Stage:
                 plant(copy / "popug_cli" / change.file, change)
         return {
             "CHAOS_CLOCK": str(self.folder / "clock"),
+            "CHAOS_JUMP": str(self.folder / "no-jump"),
             "CHAOS_DATABASE": self.databases.url(),
             "PYTHONPATH": os.pathsep.join([*([str(copy)] if self.bug.changes else []), str(ROOT)]),
             "POPUG_SERVICES": ",".join(f"{name}=http://{HOST}:{route.port}" for name, route in self.routes.items()),
@@ -130,7 +133,10 @@ class Stage:
         return found | {GATEWAY: self._process(GATEWAY, self.cluster.environment, *gateway)}
 
     def _process(self, name: str, environment: dict[str, str], *options: str) -> ServerProcess:
-        return ServerProcess(name, options, environment, self.folder / f"{name}.log", RUN)
+        self.jumps[name] = ShiftedClock(self.folder / f"jump-{name}")
+        self.jumps[name].set(0)
+        own = environment | {"CHAOS_JUMP": str(self.folder / f"jump-{name}")}
+        return ServerProcess(name, options, own, self.folder / f"{name}.log", RUN)
 
     def _proxies_of_databases(self, stack: ExitStack) -> list[CuttableProxy]:
         return [stack.enter_context(CuttableProxy(partial(_one, port))) for port in self.databases.ports]

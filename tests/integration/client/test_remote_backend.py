@@ -135,7 +135,7 @@ def test_clock_is_the_servers(serve: Serve) -> None:
     now = backend.now()
     assert datetime(2031, 3, 2, 23, 30, tzinfo=UTC) <= now < datetime(2031, 3, 2, 23, 31, tzinfo=UTC)
     assert backend.calendar.date_of(now) == date(2031, 3, 3)
-    assert [asked.target for asked in server.asked] == ["/readyz"]
+    assert [asked.target for asked in server.asked] == ["/healthz"]
     backend.perform(QUERY, "t")
     assert backend.now() - now < timedelta(minutes=1)
     assert len(server.asked) == 2

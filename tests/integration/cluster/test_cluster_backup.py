@@ -111,6 +111,7 @@ def test_backup_is_sound_and_stays_as_it_is(company: LinkedCompany, places: Plac
     assert answer.positions["tasks"] == company.head("tasks")
     assert sorted(path.name for path in (tmp_path / "backup").iterdir()) == sorted(SERVICES)
     before = {path: path.read_bytes() for path in (tmp_path / "backup").rglob("*") if path.is_file()}
+    assert {path.name for path in before} == {"popug.db"}
     assert failed(examine_backup(tmp_path / "backup", lambda sentence: None)) == {}
     assert {path: path.read_bytes() for path in (tmp_path / "backup").rglob("*") if path.is_file()} == before
     assert not [path for path in before if "keys" in path.parts]
@@ -331,3 +332,11 @@ def test_republish_sends_again(company: LinkedCompany, places: Places) -> None:
         with pytest.raises(PopugError) as refused:
             republish(services["tasks"], "tasks", 0)
     assert (refused.value.code, refused.value.exit_status) == ("not_sent_yet", 2)
+
+
+def test_places_without_a_cluster_named(tmp_path: Path) -> None:
+    with pytest.raises(PopugError) as refused, open_services(places_of(tmp_path / "none")):
+        pass
+    assert (refused.value.code, refused.value.exit_status) == ("not_initialised", 3)
+    assert "--homes" in refused.value.hint
+    assert not (tmp_path / "none").exists()

@@ -166,6 +166,7 @@ def test_any_service_answers_what_all_have(play: Play) -> None:
         assert (refused.status, refused.document["details"]["missing"]) == (503, ["identity"])
         traced = play.cluster.post("bus/trace_task", {"number": play.number}, play.tokens["ada"])
         assert "The events of identity" in traced.headers["popug-warnings"]
+        assert play.run("statement", "--from", "yesterday", "--json").returncode == 0, "the time zone needs no identity"
     finally:
         play.cluster.start(["identity"])
 

@@ -16,7 +16,7 @@ from popug_cli.kernel.settings import SETTINGS
 from popug_cli.messages.principal import ANONYMOUS
 from tests.support.cluster.served_cluster import ServedCluster
 
-SETTLE_SECONDS = 60.0
+SETTLE_SECONDS = 180.0
 POLL_SECONDS = 0.05
 OFFSET_VARIABLE = "ACCEPTANCE_CLOCK_OFFSET_SECONDS"
 

@@ -20,7 +20,7 @@ from popug_cli.messages.services import SERVICES
 from tests.support.cluster.zygote import Order, Zygote, end, inherited_environment, is_alive
 from tests.support.running_server import JSON, Answer, UnixConnection
 
-START_SECONDS = 60
+START_SECONDS = 180
 GATEWAY = "gateway"
 
 
