@@ -23,6 +23,7 @@ def _linked(name: str, *faults: str) -> ChaosBug:
     return ChaosBug(LINKED_BUGS[name].what, LINKED_BUGS[name].changes, faults=faults)
 
 
+LATER = "    with runtime.writing(ANONYMOUS) as context:\n        verdicts"  # the second transaction of offset-first
 KILLS = ("kill service", "kill leader", "stop leader", "repeat records")
 BUGS: dict[str, ChaosBug] = {
     "asynchronous": ChaosBug(
@@ -40,7 +41,14 @@ BUGS: dict[str, ChaosBug] = {
         faults=("stop in transaction",),
     ),
     "two-relays": _linked("two-relays", "repeat records", "kill leader"),
-    "offset-first": _linked("offset-first", *KILLS),
+    "offset-first": ChaosBug(
+        f"{LINKED_BUGS['offset-first'].what}, half a second earlier",
+        tuple(
+            change._replace(new=change.new.replace(LATER, f"    import time\n\n    time.sleep(0.5)\n{LATER}"))
+            for change in LINKED_BUGS["offset-first"].changes
+        ),
+        faults=KILLS,
+    ),
     "watermark-first": _linked("watermark-first", "kill broker", "cut broker", "repeat records"),
     "no-business-date": _linked("no-business-date", "kill service", "stop leader", "cut broker"),
     "close-without-waiting": _linked("close-without-waiting", "kill broker", "cut broker", "stop leader"),

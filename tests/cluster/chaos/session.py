@@ -80,7 +80,7 @@ class Session:
                 raise Violation("every_command_ends", client.name)
             if client.bugs:
                 raise Violation("clients_understand_answers", str(client.bugs))
-        self._require_running(stage)
+        self._require_healthy(stage)
         admin = next(client for client in clients if client.username == ADMIN)
         joined = time.monotonic()
         drain(stage, admin)
@@ -125,7 +125,10 @@ class Session:
             _heal(open_faults)
         time.sleep(self._chance.uniform(*PAUSE_SECONDS))
 
-    def _require_running(self, stage: Stage) -> None:
+    def _require_healthy(self, stage: Stage) -> None:
+        for name, process in stage.processes.items():
+            if "two_publishers" in process.log_text():
+                raise Violation("history_unchanged", f"{name} reports two_publishers: its database has lost events")
         ended = [name for name, process in stage.processes.items() if not process.is_running]
         if ended:
             ends = {name: stage.processes[name].log_text()[-500:] for name in ended}
