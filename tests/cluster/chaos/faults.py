@@ -89,7 +89,7 @@ def stop_standby(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
 def stop_leader(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     """Stop the leader of a service, amid whatever it does; another process leads, or it goes on."""
     name = stage.leader_of(chance.choice([*SERVICES]))
-    seconds = LONG_STOP_SECONDS if name in {*SECOND, *SECOND.values()} and chance.random() < 0.3 else None
+    seconds = LONG_STOP_SECONDS if name in {*SECOND, *SECOND.values()} and chance.random() < 0.15 else None
     return _stop(stage.processes[name], seconds or chance.uniform(0.3, 4.0))
 
 
@@ -150,7 +150,7 @@ def cut_database(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     name = chance.choice([*SECOND])
     for proxy in stage.database_proxies[name]:
         proxy.cut()
-    time.sleep(chance.choice((chance.uniform(0.5, 4.0), chance.uniform(0.5, 4.0), LONG_STOP_SECONDS)))
+    time.sleep(LONG_STOP_SECONDS if chance.random() < 0.2 else chance.uniform(0.5, 4.0))
     with_reset = chance.random() < 0.7
 
     def heal() -> None:
@@ -177,12 +177,12 @@ def repeat(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
 
 
 FAULTS: dict[str, tuple[Fault, int]] = {
-    "kill service": (kill_service, 4),
+    "kill service": (kill_service, 3),
     "kill leader": (kill_leader, 2),
     "kill gateway": (kill_gateway, 1),
-    "kill broker": (kill_broker, 4),
+    "kill broker": (kill_broker, 6),
     "stop broker": (stop_broker, 2),
-    "failover": (fail_over, 3),
+    "failover": (fail_over, 4),
     "stop standby": (stop_standby, 1),
     "stop leader": (stop_leader, 4),
     "stop in transaction": (stop_in_transaction, 1),
