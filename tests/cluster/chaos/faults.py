@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from popug_cli.messages.services import SERVICES
-from tests.cluster.brokers import BROKERS, START_SECONDS, registered
+from tests.cluster.brokers import BROKERS, START_SECONDS, Broker, registered
 from tests.cluster.chaos.repeater import repeat_records
 from tests.cluster.chaos.stage import PREFIX, SECOND, Stage
 from tests.cluster.running_cluster import GATEWAY, ServerProcess
@@ -45,20 +45,15 @@ def kill_gateway(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
 
 def kill_broker(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     """Kill a broker, and start it again."""
-    broker = chance.choice(stage.brokers.brokers)
+    broker = _running_broker(stage, chance)
     broker.end(signal.SIGKILL)
-
-    def heal() -> None:
-        broker.start()
-        _wait_for_brokers(stage)
-
     time.sleep(chance.uniform(0.2, 3.0))
-    return f"broker {broker.number}", heal
+    return f"broker {broker.number}", broker.start
 
 
 def stop_broker(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     """Stop a broker (SIGSTOP), and let it go on."""
-    broker = chance.choice(stage.brokers.brokers)
+    broker = _running_broker(stage, chance)
     assert broker.process is not None
     broker.process.send_signal(signal.SIGSTOP)
     time.sleep(chance.uniform(0.5, 5.0))
@@ -66,7 +61,6 @@ def stop_broker(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     def heal() -> None:
         assert broker.process is not None
         broker.process.send_signal(signal.SIGCONT)
-        _wait_for_brokers(stage)
 
     return f"broker {broker.number}", heal
 
@@ -217,7 +211,12 @@ def _stop(process: ServerProcess, seconds: float) -> tuple[str, Heal]:
     return f"{process.name} for {seconds:.1f} s", heal
 
 
-def _wait_for_brokers(stage: Stage) -> None:
+def _running_broker(stage: Stage, chance: random.Random) -> Broker:
+    return chance.choice([broker for broker in stage.brokers.brokers if broker.is_running])
+
+
+def wait_for_brokers(stage: Stage) -> None:
+    """Wait until all brokers are registered; two may have been down at once."""
     deadline = time.monotonic() + START_SECONDS
     while registered(stage.brokers.address()) < BROKERS:
         assert time.monotonic() < deadline, "the brokers are not registered"
