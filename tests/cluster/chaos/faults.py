@@ -4,7 +4,6 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -48,7 +47,12 @@ def kill_broker(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     broker = _running_broker(stage, chance)
     broker.end(signal.SIGKILL)
     time.sleep(chance.uniform(0.2, 3.0))
-    return f"broker {broker.number}", broker.start
+
+    def heal() -> None:
+        if not broker.is_running:
+            broker.start()
+
+    return f"broker {broker.number}", heal
 
 
 def stop_broker(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
@@ -59,8 +63,8 @@ def stop_broker(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     time.sleep(chance.uniform(0.5, 5.0))
 
     def heal() -> None:
-        assert broker.process is not None
-        broker.process.send_signal(signal.SIGCONT)
+        if broker.process is not None:
+            broker.process.send_signal(signal.SIGCONT)
 
     return f"broker {broker.number}", heal
 
@@ -103,20 +107,20 @@ def stop_in_transaction(stage: Stage, chance: random.Random) -> tuple[str, Heal]
             try:
                 session.execute("SELECT * FROM bus_head FOR UPDATE")
             except psycopg.errors.LockNotAvailable as error:
-                process.send(signal.SIGCONT)
+                _send(process, signal.SIGCONT)
                 raise Violation("stopped_process_keeps_no_lock", f"{name} for {LOCK_SECONDS} s") from error
-    return f"{name} {'with the lock' if is_caught else 'not caught'}", lambda: process.send(signal.SIGCONT)
+    return f"{name} {'with the lock' if is_caught else 'not caught'}", lambda: _send(process, signal.SIGCONT)
 
 
 def _catch(process: ServerProcess, session: psycopg.Connection[Any]) -> bool:
     """Stop a process again and again until it is amid a write transaction; return whether that succeeded."""
     deadline = time.monotonic() + CATCH_SECONDS
     while time.monotonic() < deadline:
-        process.send(signal.SIGSTOP)
+        _send(process, signal.SIGSTOP)
         time.sleep(0.05)  # what it has sent is done
         if session.execute(SELECT_LOCKED).fetchone():
             return True
-        process.send(signal.SIGCONT)
+        _send(process, signal.SIGCONT)
         time.sleep(0.003)
     return False
 
@@ -194,21 +198,23 @@ def _kill(stage: Stage, chance: random.Random, name: str) -> tuple[str, Heal]:
     time.sleep(chance.uniform(0.0, 1.5))
 
     def heal() -> None:
-        process.begin()
-        process.wait()
+        if not process.is_running:
+            process.begin()
+            process.wait()
 
     return name, heal
 
 
 def _stop(process: ServerProcess, seconds: float) -> tuple[str, Heal]:
-    process.send(signal.SIGSTOP)
+    _send(process, signal.SIGSTOP)
     time.sleep(seconds)
+    return f"{process.name} for {seconds:.1f} s", lambda: _send(process, signal.SIGCONT)
 
-    def heal() -> None:
-        with suppress(ProcessLookupError):
-            process.send(signal.SIGCONT)
 
-    return f"{process.name} for {seconds:.1f} s", heal
+def _send(process: ServerProcess, number: int) -> None:
+    """Send a signal to a process, unless an earlier fault has ended it."""
+    if process.is_running:
+        process.send(number)
 
 
 def _running_broker(stage: Stage, chance: random.Random) -> Broker:
