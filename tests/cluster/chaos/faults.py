@@ -4,13 +4,12 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import psycopg
 
 from popug_cli.messages.services import SERVICES
-from tests.cluster.brokers import BROKERS, START_SECONDS, registered
+from tests.cluster.brokers import BROKERS, START_SECONDS, Broker, registered
 from tests.cluster.chaos.repeater import repeat_records
 from tests.cluster.chaos.stage import PREFIX, SECOND, Stage
 from tests.cluster.running_cluster import GATEWAY, ServerProcess
@@ -45,28 +44,27 @@ def kill_gateway(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
 
 def kill_broker(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     """Kill a broker, and start it again."""
-    broker = chance.choice(stage.brokers.brokers)
+    broker = _running_broker(stage, chance)
     broker.end(signal.SIGKILL)
+    time.sleep(chance.uniform(0.2, 3.0))
 
     def heal() -> None:
-        broker.start()
-        _wait_for_brokers(stage)
+        if not broker.is_running:
+            broker.start()
 
-    time.sleep(chance.uniform(0.2, 3.0))
     return f"broker {broker.number}", heal
 
 
 def stop_broker(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     """Stop a broker (SIGSTOP), and let it go on."""
-    broker = chance.choice(stage.brokers.brokers)
+    broker = _running_broker(stage, chance)
     assert broker.process is not None
     broker.process.send_signal(signal.SIGSTOP)
     time.sleep(chance.uniform(0.5, 5.0))
 
     def heal() -> None:
-        assert broker.process is not None
-        broker.process.send_signal(signal.SIGCONT)
-        _wait_for_brokers(stage)
+        if broker.process is not None:
+            broker.process.send_signal(signal.SIGCONT)
 
     return f"broker {broker.number}", heal
 
@@ -89,7 +87,7 @@ def stop_standby(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
 def stop_leader(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     """Stop the leader of a service, amid whatever it does; another process leads, or it goes on."""
     name = stage.leader_of(chance.choice([*SERVICES]))
-    seconds = LONG_STOP_SECONDS if name in {*SECOND, *SECOND.values()} and chance.random() < 0.3 else None
+    seconds = LONG_STOP_SECONDS if name in {*SECOND, *SECOND.values()} and chance.random() < 0.15 else None
     return _stop(stage.processes[name], seconds or chance.uniform(0.3, 4.0))
 
 
@@ -109,20 +107,20 @@ def stop_in_transaction(stage: Stage, chance: random.Random) -> tuple[str, Heal]
             try:
                 session.execute("SELECT * FROM bus_head FOR UPDATE")
             except psycopg.errors.LockNotAvailable as error:
-                process.send(signal.SIGCONT)
+                _send(process, signal.SIGCONT)
                 raise Violation("stopped_process_keeps_no_lock", f"{name} for {LOCK_SECONDS} s") from error
-    return f"{name} {'with the lock' if is_caught else 'not caught'}", lambda: process.send(signal.SIGCONT)
+    return f"{name} {'with the lock' if is_caught else 'not caught'}", lambda: _send(process, signal.SIGCONT)
 
 
 def _catch(process: ServerProcess, session: psycopg.Connection[Any]) -> bool:
     """Stop a process again and again until it is amid a write transaction; return whether that succeeded."""
     deadline = time.monotonic() + CATCH_SECONDS
     while time.monotonic() < deadline:
-        process.send(signal.SIGSTOP)
+        _send(process, signal.SIGSTOP)
         time.sleep(0.05)  # what it has sent is done
         if session.execute(SELECT_LOCKED).fetchone():
             return True
-        process.send(signal.SIGCONT)
+        _send(process, signal.SIGCONT)
         time.sleep(0.003)
     return False
 
@@ -150,7 +148,7 @@ def cut_database(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
     name = chance.choice([*SECOND])
     for proxy in stage.database_proxies[name]:
         proxy.cut()
-    time.sleep(chance.choice((chance.uniform(0.5, 4.0), chance.uniform(0.5, 4.0), LONG_STOP_SECONDS)))
+    time.sleep(LONG_STOP_SECONDS if chance.random() < 0.2 else chance.uniform(0.5, 4.0))
     with_reset = chance.random() < 0.7
 
     def heal() -> None:
@@ -177,12 +175,12 @@ def repeat(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
 
 
 FAULTS: dict[str, tuple[Fault, int]] = {
-    "kill service": (kill_service, 4),
+    "kill service": (kill_service, 3),
     "kill leader": (kill_leader, 2),
     "kill gateway": (kill_gateway, 1),
-    "kill broker": (kill_broker, 4),
+    "kill broker": (kill_broker, 6),
     "stop broker": (stop_broker, 2),
-    "failover": (fail_over, 3),
+    "failover": (fail_over, 4),
     "stop standby": (stop_standby, 1),
     "stop leader": (stop_leader, 4),
     "stop in transaction": (stop_in_transaction, 1),
@@ -200,24 +198,31 @@ def _kill(stage: Stage, chance: random.Random, name: str) -> tuple[str, Heal]:
     time.sleep(chance.uniform(0.0, 1.5))
 
     def heal() -> None:
-        process.begin()
-        process.wait()
+        if not process.is_running:
+            process.begin()
+            process.wait()
 
     return name, heal
 
 
 def _stop(process: ServerProcess, seconds: float) -> tuple[str, Heal]:
-    process.send(signal.SIGSTOP)
+    _send(process, signal.SIGSTOP)
     time.sleep(seconds)
-
-    def heal() -> None:
-        with suppress(ProcessLookupError):
-            process.send(signal.SIGCONT)
-
-    return f"{process.name} for {seconds:.1f} s", heal
+    return f"{process.name} for {seconds:.1f} s", lambda: _send(process, signal.SIGCONT)
 
 
-def _wait_for_brokers(stage: Stage) -> None:
+def _send(process: ServerProcess, number: int) -> None:
+    """Send a signal to a process, unless an earlier fault has ended it."""
+    if process.is_running:
+        process.send(number)
+
+
+def _running_broker(stage: Stage, chance: random.Random) -> Broker:
+    return chance.choice([broker for broker in stage.brokers.brokers if broker.is_running])
+
+
+def wait_for_brokers(stage: Stage) -> None:
+    """Wait until all brokers are registered; two may have been down at once."""
     deadline = time.monotonic() + START_SECONDS
     while registered(stage.brokers.address()) < BROKERS:
         assert time.monotonic() < deadline, "the brokers are not registered"

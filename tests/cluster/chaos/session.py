@@ -20,7 +20,7 @@ from tests.cluster.chaos.checks import State, check
 from tests.cluster.chaos.clients import Client, make_clients
 from tests.cluster.chaos.clock import DAY_SECONDS
 from tests.cluster.chaos.drain import drain
-from tests.cluster.chaos.faults import FAULTS, Heal
+from tests.cluster.chaos.faults import FAULTS, Heal, wait_for_brokers
 from tests.cluster.chaos.history import History
 from tests.cluster.chaos.one_process import compare
 from tests.cluster.chaos.stage import ADMIN, SOUND, Stage
@@ -111,18 +111,18 @@ class Session:
                 time.sleep(self._chance.uniform(*PAUSE_SECONDS))
                 kind = self._chance.choices(kinds, weights)[0]
                 if open_faults and (kind in ("failover", "stop standby") or self._chance.random() > OVERLAP):
-                    _heal(open_faults)
+                    _heal(stage, open_faults)
                 began = time.monotonic()
                 what, heal = FAULTS[kind][0](stage, self._chance)
                 open_faults.append(heal)
                 if kind in ("failover", "stop standby"):
-                    _heal(open_faults)
+                    _heal(stage, open_faults)
                 seconds = round(time.monotonic() - began, 1)
                 self._report({"event": "fault", "kind": kind, "what": what, "seconds": seconds})
                 if self._chance.random() < 1 / 3:
                     stage.clock.advance(DAY_SECONDS)
         finally:
-            _heal(open_faults)
+            _heal(stage, open_faults)
         time.sleep(self._chance.uniform(*PAUSE_SECONDS))
 
     def _require_healthy(self, stage: Stage) -> None:
@@ -159,6 +159,8 @@ def observe(admin: Client, history: History, state: State) -> None:
     history.observe(ledger=lines, tasks=tasks, balances=balances, assigned=assigned, users=users)
 
 
-def _heal(open_faults: list[Heal]) -> None:
+def _heal(stage: Stage, open_faults: list[Heal]) -> None:
+    """Heal all open faults, then wait until all brokers are up."""
     while open_faults:
         open_faults.pop(0)()
+    wait_for_brokers(stage)
