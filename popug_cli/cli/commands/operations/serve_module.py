@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from popug_cli.cli.context import CommandContext
 from popug_cli.cluster.places import Places, places_from
-from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import BROKERS, CLUSTER_HOMES, DATABASE_URL, SETTINGS, load_settings, read_settings
 from popug_cli.messages.services import SERVICES
@@ -33,7 +33,8 @@ def homes_of(context: CommandContext, homes: Path | None) -> Path:
 def find_service(context: CommandContext, module: str, homes: Path | None, brokers: str | None) -> tuple[Home, Places]:
     """Return the home of a service and the places of its cluster, and let this process use the service's database.
 
-    Raise ``usage`` for an unknown module or if no brokers are named, ``invalid_url``, or ``invalid_setting``.
+    Raise ``usage`` for an unknown module or if no brokers are named, ``not_initialised``, ``invalid_url``, or
+    ``invalid_setting``.
     """
     if module not in SERVICES:
         raise InvalidInput("usage", f"There is no service {module!r}.", hint=f"The services are {', '.join(SERVICES)}.")
@@ -47,6 +48,12 @@ def find_service(context: CommandContext, module: str, homes: Path | None, broke
             "usage",
             "A service of a cluster needs the addresses of Kafka.",
             hint="Give --brokers HOST:PORT,HOST:PORT or set POPUG_BROKERS.",
+        )
+    if not places.database and not home.database.exists():
+        raise NotFound(
+            "not_initialised",
+            f"There is no service {module} in {home.root} yet.",
+            hint="Make a cluster of a company with `popug cluster init --from HOME`, or name the directory with --homes.",
         )
     if places.database:
         os.environ[SETTINGS[DATABASE_URL].variable] = places.database_of(module)
