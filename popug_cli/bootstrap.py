@@ -102,7 +102,7 @@ def require_not_moved(home: Home) -> None:
     """Raise ``moved`` if the company of a home is a cluster now. Other faults of the database are not reported."""
     with suppress(ReadError):
         if home.database.is_file():
-            with open_read_only(home.database, READ_TIMEOUT_SECONDS) as database:
+            with open_read_only(home.database, READ_TIMEOUT_SECONDS, leaves_no_files=True) as database:
                 row = database.execute(cluster_state.SELECT_STATE).fetchone()
             cluster_state.require_usable(cluster_state.ClusterState(*row) if row else None, home.root)
 

@@ -65,11 +65,11 @@ class CompanySnapshot:
 def ask_or_warn(
     backend: "LocalBackend", company: CompanySnapshot, message: Message[Answer], missing: str
 ) -> Answer | None:
-    """Return the answer to a part, or None if another service has it and does not answer; warn of what is missing."""
+    """Return the answer to a part, or None if another service has it and does not answer or is behind; then warn."""
     try:
         return company.ask(message)
     except Unavailable as error:
-        if error.code != "service_unavailable":
+        if error.code not in {"service_unavailable", "behind"}:
             raise
         backend.warn(f"{error.message} {missing}")
         return None

@@ -34,18 +34,22 @@ class LeaderWork(Protocol):
 Lead = Callable[[], AbstractContextManager[LeaderWork]]
 """Returns a context during which the leader's work is done."""
 
+Prepare = Callable[[], Lead]
+"""Checks all that the leader's work needs, such as its topics, before this process tries to lead; raises otherwise."""
+
 
 class Leadership:
     """A thread that tries to acquire the leader's lock, and does the leader's work while this process holds it.
 
-    In a process that is not the leader, growth of the log (``newest.on_growth``) notifies the leader.
+    A process that cannot lead, because a broker refuses it for example, does not take the lock from one that can. In a
+    process that is not the leader, growth of the log (``newest.on_growth``) notifies the leader.
     """
 
-    def __init__(self, service: str, lock: LeaderLock, newest: Newest, lead: Lead) -> None:
+    def __init__(self, service: str, lock: LeaderLock, newest: Newest, prepare: Prepare) -> None:
         self._service = service
         self._lock = lock
         self._newest = newest
-        self._lead = lead
+        self._prepare = prepare
         self._stopping, self._grown = Event(), Event()
         self._last_error = ""
         self.is_leader = False
@@ -62,10 +66,13 @@ class Leadership:
         self._thread.join()
 
     def _run(self) -> None:
+        lead: Lead | None = None
         while not self._stopping.is_set():
             try:
+                lead = lead or self._prepare()
                 if self._lock.try_acquire():
-                    self._be_leader()
+                    ready, lead = lead, None
+                    self._be_leader(ready)
                 else:
                     self._follow()
                 self._last_error = ""
@@ -77,9 +84,9 @@ class Leadership:
                 self._stopping.wait(RETRY_SECONDS)
         self._lock.release()
 
-    def _be_leader(self) -> None:
+    def _be_leader(self, lead: Lead) -> None:
         try:
-            with self._lead() as work:
+            with lead() as work:
                 self._newest.on_growth = work.wake
                 self.is_leader = True
                 self._last_error = ""

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from popug_cli.app.asking import AskService
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.app.local_backend import LocalBackend
-from popug_cli.cluster.leadership import Leadership
+from popug_cli.cluster.leadership import Lead, Leadership
 from popug_cli.cluster.link_threads import LinkThreads
 from popug_cli.cluster.links import Topic
 from popug_cli.cluster.places import Places
@@ -28,7 +29,7 @@ OpenTopics = Callable[[ServedCompany, Places], Mapping[str, Topic]]
 def open_kafka_topics(company: ServedCompany, places: Places) -> Mapping[str, Topic]:
     """Return the topic of the service and those that it reads, by service, after checking their settings.
 
-    Raise ``brokers_unavailable``, or the errors of ``check_topics``.
+    No connection of theirs is open yet. Raise ``brokers_unavailable``, or the errors of ``check_topics``.
     """
     from popug_cli.cluster.kafka.connection import connection_from
     from popug_cli.cluster.kafka.topic import KafkaTopic
@@ -65,16 +66,19 @@ def joined(
     company.open_asking = open_asking
 
     @contextmanager
-    def lead() -> Iterator[LinkThreads]:
-        threads = LinkThreads(company, open_topics(company, places))
+    def lead(topics: Mapping[str, Topic]) -> Iterator[LinkThreads]:
+        threads = LinkThreads(company, topics)
         try:
             threads.start()
             yield threads
         finally:
             threads.stop()
 
+    def prepare() -> Lead:
+        return partial(lead, open_topics(company, places))
+
     runtime = company.runtime
-    leadership = Leadership(runtime.service, runtime.database.leader_lock(), runtime.newest, lead)
+    leadership = Leadership(runtime.service, runtime.database.leader_lock(), runtime.newest, prepare)
     company.is_leader = lambda: leadership.is_leader
     leadership.start()
     try:

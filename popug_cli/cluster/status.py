@@ -27,7 +27,7 @@ from popug_cli.messages.internal.billing import GetAmountsAtStake
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.services import SERVICES
 
-PRIMARY, STANDBY, UNREACHABLE = "primary", "standby", "unreachable"
+PRIMARY, STANDBY, UNKNOWN, UNREACHABLE = "primary", "standby", "unknown", "unreachable"
 
 
 def cluster_status(settings: Settings, places: Places) -> ClusterReport:
@@ -52,6 +52,7 @@ def cluster_status(settings: Settings, places: Places) -> ClusterReport:
         databases=databases,
         problems=problems,
         is_intact=all(are_intact),
+        is_readable=bool(brokers) and all(report.status for report in reports),
     )
 
 
@@ -135,8 +136,12 @@ def _databases(places: Places) -> list[HostReport]:
     states = states_of_hosts(places.database_of("identity"))
     primary = next((state.wal_bytes for state in states if state.is_standby is False), None)
     reports = []
-    for address, is_standby, wal_bytes in states:
-        role = UNREACHABLE if is_standby is None else STANDBY if is_standby else PRIMARY
-        is_known = role == STANDBY and primary is not None and wal_bytes is not None
-        reports.append(HostReport(address, role, max(0, primary - wal_bytes) if is_known else None))  # type: ignore[operator]
+    for state in states:
+        role = STANDBY if state.is_standby else PRIMARY
+        if state.is_standby is None:
+            role = UNKNOWN if state.answers else UNREACHABLE
+        lag_bytes = None
+        if state.is_standby and primary is not None and state.wal_bytes is not None:
+            lag_bytes = max(0, primary - state.wal_bytes)
+        reports.append(HostReport(state.address, role, lag_bytes))
     return reports

@@ -103,7 +103,10 @@ class TopicReport(msgspec.Struct, frozen=True):
 
 
 class HostReport(msgspec.Struct, frozen=True):
-    """A PostgreSQL server: ``primary``, ``standby`` or ``unreachable``, and how many bytes it is behind the primary."""
+    """A PostgreSQL server, and how many bytes it is behind the primary.
+
+    ``role`` is ``primary``, ``standby``, ``unreachable``, or ``unknown`` if the server refuses a session.
+    """
 
     address: str
     role: str
@@ -111,7 +114,10 @@ class HostReport(msgspec.Struct, frozen=True):
 
 
 class ClusterReport(msgspec.Struct, frozen=True):
-    """The state of a whole cluster. ``problems`` are sentences for people; ``is_intact`` is False if a log changed."""
+    """The state of a whole cluster; ``problems`` are sentences for people.
+
+    ``is_intact`` is False if a log changed, ``is_readable`` if no broker answers or a database cannot be read.
+    """
 
     prefix: str
     services: list[ServiceReport]
@@ -120,3 +126,4 @@ class ClusterReport(msgspec.Struct, frozen=True):
     databases: list[HostReport]
     problems: list[str]
     is_intact: bool
+    is_readable: bool

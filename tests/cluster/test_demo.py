@@ -127,6 +127,19 @@ def test_killed_demo_ends_its_services(brokers: RunningBrokers, environment: Map
     left.rename(temporary.parent / left.name)
 
 
+def test_demo_ends_with_the_error_of_a_dead_service(brokers: RunningBrokers, environment: Mapping[str, str]) -> None:
+    process = start(environment, "--brokers", brokers.address)
+    assert process.stdout is not None
+    while not (line := process.stdout.readline()).startswith(STARTED):
+        assert process.poll() is None
+        if line.startswith("tasks "):
+            os.kill(int(line.split()[2].rstrip(",")), signal.SIGKILL)
+    out, errors = process.communicate(timeout=LIMIT_SECONDS)
+    assert process.returncode == 8
+    assert "error: The service tasks" in errors
+    assert "That was one day" not in out
+
+
 def test_two_brokers_are_too_few(breakable_brokers: RunningBrokers, environment: Mapping[str, str]) -> None:
     breakable_brokers.stop(3)
     wait_until(lambda: registered(breakable_brokers.address_of(1)) == 2)

@@ -30,10 +30,14 @@ KAFKA_LOG = logging.getLogger("popug.kafka")
 
 
 def _lower_level(record: logging.LogRecord) -> bool:
-    """Give a line of librdkafka the level INFO: what goes wrong is an error of popug as well."""
+    """Give a line of librdkafka the level INFO: what goes wrong is an error of popug as well.
+
+    Return False for a line on a failed connection, which the client writes at each attempt, many times a second.
+    """
     record.levelno, record.levelname = logging.INFO, "INFO"
+    is_attempt = record.getMessage().startswith("FAIL ")
     record.msg = f"Kafka client: {record.msg}"
-    return True
+    return not is_attempt
 
 
 KAFKA_LOG.addFilter(_lower_level)

@@ -8,6 +8,7 @@ import psycopg
 from popug_cli.storage.postgres.url import DEFAULT_PORT, connection_parameters
 
 CONNECT_SECONDS = 3
+REFUSED = "FATAL:"  # begins the server's own reason; psycopg has no SQLSTATE for a session that was not opened
 SELECT_POSITION = (
     "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
     " ELSE pg_current_wal_lsn() END - '0/0'::pg_lsn"
@@ -17,12 +18,14 @@ SELECT_POSITION = (
 class HostState(NamedTuple):
     """A server: its address (``HOST:PORT``), whether it is a standby, and where it is in the write-ahead log, in bytes.
 
-    Both are None for a server that does not answer. A standby is at what it has replayed.
+    A standby is at what it has replayed. Without a session, ``is_standby`` and ``wal_bytes`` are None; ``answers`` says
+    whether the server has refused it, as for a database that does not exist, or has not answered.
     """
 
     address: str
-    is_standby: bool | None
-    wal_bytes: int | None
+    answers: bool
+    is_standby: bool | None = None
+    wal_bytes: int | None = None
 
 
 def states_of_hosts(url: str) -> list[HostState]:
@@ -44,7 +47,7 @@ def _state_of(parameters: dict[str, Any]) -> HostState:
     try:
         with psycopg.connect(**parameters, autocommit=True) as connection:
             row = connection.execute(SELECT_POSITION).fetchone()
-    except psycopg.Error:
-        return HostState(address, None, None)
+    except psycopg.Error as error:
+        return HostState(address, answers=REFUSED in str(error))
     assert row is not None, "the query has one row"
-    return HostState(address, row[0], None if row[1] is None else int(row[1]))
+    return HostState(address, True, row[0], None if row[1] is None else int(row[1]))

@@ -23,6 +23,7 @@ DEFAULTS = {
     "tcp_user_timeout": "10000",
 }
 HINT = "Write it as postgresql://USER@HOST:PORT/DATABASE, in POPUG_DATABASE or in config.toml."
+SERVER_HINT = "Only `popug cluster` and `popug serve --module` take the URL of a whole server."
 ENCODING_HINT = "In a name or a password, write @ as %40, / as %2F, : as %3A and % as %25."
 CONTROL_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _SCHEME = re.compile(r"[a-z][a-z0-9+]{0,20}://")
@@ -45,7 +46,7 @@ def connection_parameters(url: str, target: str = PRIMARY) -> dict[str, Any]:
     except (psycopg.Error, UnicodeError) as error:
         raise invalid_url(_reason(error, url)) from None  # the error's text may quote the password
     if not given.get("dbname"):
-        raise invalid_url("it names no database")
+        raise invalid_url("it names no database", SERVER_HINT)
     servers = [str(given.get(name) or "") for name in ("host", "hostaddr", "port", "dbname", "user")]
     if _has_stray_at_sign(url) or "@" in servers[0][1:]:
         raise invalid_url("it has an @ or a slash that belongs to a password and is not encoded", ENCODING_HINT)

@@ -248,7 +248,7 @@ def test_demo_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("POPUG_HOME", raising=False)
-    monkeypatch.setattr(demo, "_morning", full)
+    monkeypatch.setattr(demo, "play_morning", full)
     assert main.run(["demo", "--json"]) == 8
     assert not [*tmp_path.iterdir()]
 

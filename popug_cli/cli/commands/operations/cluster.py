@@ -11,7 +11,7 @@ import typer
 from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.cluster.places import Places, places_from
-from popug_cli.kernel.errors import IntegrityViolation, InvalidInput
+from popug_cli.kernel.errors import IntegrityViolation, InvalidInput, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import (
     BROKERS,
@@ -209,7 +209,7 @@ def status(
     homes: HomesOption = None,
     prefix: PrefixOption = None,
 ) -> None:
-    """Show every part of a cluster on one screen: services, streams, brokers, databases; exit 7 if a log changed."""
+    """Show every part of a cluster on one screen; exit 7 if a log changed, 8 if a part cannot be read."""
     from popug_cli.cli.commands.operations.cluster_report import report_blocks
     from popug_cli.cluster.status import cluster_status
 
@@ -218,6 +218,8 @@ def status(
     context.screen.show(report, lambda: report_blocks(report))
     if not report.is_intact:
         raise typer.Exit(IntegrityViolation.exit_status)
+    if not report.is_readable:
+        raise typer.Exit(Unavailable.exit_status)
 
 
 def find_places(

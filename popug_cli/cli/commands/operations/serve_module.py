@@ -9,7 +9,7 @@ from popug_cli.cli.context import CommandContext
 from popug_cli.cluster.places import Places, places_from
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.settings import BROKERS, CLUSTER_HOMES, DATABASE_URL, SETTINGS, read_settings
+from popug_cli.kernel.settings import BROKERS, CLUSTER_HOMES, DATABASE_URL, SETTINGS, load_settings, read_settings
 from popug_cli.messages.services import SERVICES
 
 if TYPE_CHECKING:
@@ -54,9 +54,15 @@ def find_service(context: CommandContext, module: str, homes: Path | None, broke
 
 
 def join(company: "ServedCompany", module: str, places: Places) -> AbstractContextManager[object]:
-    """Return the context in which a served company is connected with the other services of its cluster."""
+    """Return the context in which a served company is connected with the other services of its cluster.
+
+    Raise ``invalid_setting`` or ``insecure_file`` for the settings of the brokers.
+    """
     from popug_cli.cluster.kafka import require_driver
     from popug_cli.cluster.service import joined
 
     require_driver()
+    from popug_cli.cluster.kafka.connection import connection_from
+
+    connection_from(load_settings(company.home.config), places.brokers)
     return joined(company, module, places)

@@ -12,7 +12,7 @@ import typer
 from popug_cli.cli.context import CommandContext, GlobalOptions
 from popug_cli.cli.output.blocks import Heading, Hint
 from popug_cli.cli.output.printer import Printer
-from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.identity import IssueToken
 from popug_cli.messages.tasks import ListTasks, StatusFilter, Task
 
@@ -49,7 +49,7 @@ class Stage:
     def run(self, username: str, line: str, *, must_succeed: bool = False) -> None:
         """Run one command line as a user and show its screen; with ``--json``, record the answer.
 
-        Show an error like a screen, or raise it if the command must succeed.
+        Show a refusal like a screen; raise it if the command must succeed, and if the day cannot go on (exit status 8).
         """
         printer = Printer(out=io.StringIO(), err=io.StringIO()) if self.context.as_json else self.context.printer
         if not self.context.as_json:
@@ -59,7 +59,7 @@ class Stage:
             with self.program.make_context("popug", shlex.split(line), obj=options) as context:
                 self.program.invoke(context)
         except PopugError as error:
-            if must_succeed:
+            if must_succeed or isinstance(error, Unavailable):
                 raise
             Printer(out=printer.out, err=printer.out).error(error, as_json=self.context.as_json)
         except typer.Exit:  # the screen says why the exit status is not 0

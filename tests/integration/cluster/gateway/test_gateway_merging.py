@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -41,6 +41,7 @@ def pages_of(logs: dict[str, list[int]], cursor: dict[str, int], limit: int) -> 
     }
 
 
+@settings(deadline=None)
 @given(LOGS, st.integers(1, 9))
 def test_pages_together_have_each_event_once(logs: dict[str, list[int]], limit: int) -> None:
     read: list[dict[str, Any]] = []
@@ -55,6 +56,7 @@ def test_pages_together_have_each_event_once(logs: dict[str, list[int]], limit: 
         assert of_service == [*range(1, len(minutes) + 1)]
 
 
+@settings(deadline=None)
 @given(LOGS, st.integers(1, 9))
 def test_pages_are_by_time_if_the_logs_are(logs: dict[str, list[int]], limit: int) -> None:
     ordered = {service: sorted(minutes) for service, minutes in logs.items()}
