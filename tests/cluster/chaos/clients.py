@@ -26,10 +26,10 @@ USERS = {
     "mia": Role.MANAGER, "carl": Role.ACCOUNTANT, ADMIN: Role.ADMIN,
 }  # fmt: skip
 WEIGHTS: dict[Role, dict[str, float]] = {
-    Role.WORKER: {"add": 4, "complete": 8, "balance": 5, "statement": 1},
-    Role.MANAGER: {"add": 4, "complete": 2, "shuffle": 0.4, "balance": 3},
+    Role.WORKER: {"add": 3, "complete": 9, "balance": 5, "statement": 1},
+    Role.MANAGER: {"add": 3, "complete": 4, "shuffle": 0.1, "balance": 3},
     Role.ACCOUNTANT: {"balance": 5, "statement": 2, "income": 1, "close": 1},
-    Role.ADMIN: {"balance": 4, "correct": 1, "user": 1, "add": 3, "complete": 2, "shuffle": 0.4},
+    Role.ADMIN: {"balance": 4, "correct": 1, "user": 1, "add": 2, "complete": 4, "shuffle": 0.1},
 }
 PAUSE_SECONDS = (0.02, 0.25)
 REPEATS = 6
