@@ -39,7 +39,6 @@ def back_up(services: Services, directory: Path, progress: Progress) -> ClusterB
     """
     directory = Path(os.path.abspath(directory.expanduser()))
     _refuse_existing(directory)
-    warnings: list[str] = []
     with ExitStack() as stack:
         try:
             files.make_directory(directory.parent)
@@ -50,7 +49,7 @@ def back_up(services: Services, directory: Path, progress: Progress) -> ClusterB
         with ExitStack() as snapshots:
             for service, snapshot in _snapshots(services, snapshots).items():
                 _copy(services[service], snapshot, fresh / service, progress)
-        _require_sound(fresh, warnings, progress)
+        _require_sound(fresh, progress)
         size_bytes = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
         positions = {service: _position(fresh / service) for service in services}
         _refuse_existing(directory)
@@ -79,7 +78,7 @@ def _snapshots(services: Services, stack: ExitStack) -> Mapping[str, Snapshot]:
             "pause_ended",
             f"The snapshots of the five databases took {seconds:.0f} seconds, and the services pause for"
             f" {PAUSE_SECONDS:.0f} seconds at most; so there is no backup.",
-            hint="Look for a database that is overloaded with `popug cluster status`, then try again.",
+            hint="A database may be overloaded. Run `popug cluster status`, then try again.",
             details={"seconds": round(seconds)},
         )
     return opened
@@ -101,7 +100,10 @@ def _pause(services: Services) -> Iterator[float]:
         yield begun_at
     finally:
         for backend in paused:
-            with suppress(PopugError), backend.runtime.writing(OPERATOR) as context:  # else it ends by itself
+            with (
+                suppress(PopugError),
+                backend.runtime.writing(OPERATOR) as context,
+            ):  # if this fails, the pause ends by itself
                 cluster_pause.end(context.connection, pause_id)
 
 
@@ -120,8 +122,8 @@ def _copy(backend: LocalBackend, snapshot: Snapshot, target: Path, progress: Pro
     (target / write_lock.LOCK_FILE_NAME).unlink(missing_ok=True)
 
 
-def _require_sound(fresh: Path, warnings: list[str], progress: Progress) -> None:
-    health = examine_backup(fresh, warnings.append, progress)
+def _require_sound(fresh: Path, progress: Progress) -> None:
+    health = examine_backup(fresh, lambda sentence: None, progress)
     failed = next((check for check in health.checks if not check.ok), None)
     if failed is not None:
         name = f"{failed.service}: {failed.name}" if failed.service else failed.name
@@ -154,7 +156,7 @@ def _refuse_existing(directory: Path) -> None:
 def _backup_running(service: str) -> Conflict:
     return Conflict(
         "backup_running",
-        f"Another backup has just paused {service}, so this one was not begun.",
+        f"Another backup has just paused {service}, so this backup did not start.",
         hint=f"Try again in {PAUSE_SECONDS:.0f} seconds.",
         details={"service": service},
     )

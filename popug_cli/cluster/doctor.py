@@ -28,8 +28,8 @@ ONLY_OF_LIVE_SERVICES = frozenset({"news_of_identity"})
 def examine(services: Services, *, is_backup: bool = False) -> ClusterHealth:
     """Run the consumers of each service, then all checks.
 
-    With ``is_backup``, leave out what is about services that run. Raise ``InvalidStoredValue`` or the errors of the
-    databases.
+    With ``is_backup``, leave out the checks that apply to running services only. Raise ``InvalidStoredValue`` or the
+    errors of the databases.
     """
     ends = []
     for backend in services.values():
@@ -59,7 +59,7 @@ def examine(services: Services, *, is_backup: bool = False) -> ClusterHealth:
 
 
 def examine_backup(directory: Path, warn: Callable[[str], None], progress: Progress = no_progress) -> ClusterHealth:
-    """Check copies of the databases in a backup, which stays as it is; raise as ``open_backup`` does."""
+    """Check temporary copies of the databases in a backup; raise as ``open_backup`` does. The backup is not changed."""
     with open_backup(directory, warn, progress) as services:
         return examine(services, is_backup=True)
 

@@ -68,6 +68,6 @@ def places_from(settings: Settings, default_homes: Path) -> Places:
 
 
 def with_database(url: str, name: str) -> str:
-    """Return the URL of a PostgreSQL server with the name of a database; its parameters stay."""
+    """Return the URL of a PostgreSQL server with the name of a database; keep its parameters."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"/{name}"))

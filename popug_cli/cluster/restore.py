@@ -19,7 +19,7 @@ from popug_cli.cluster.targets import Targets, now, targets_of
 from popug_cli.identity import keys, published_keys, token_copies, token_store
 from popug_cli.kernel import serve_lock
 from popug_cli.kernel.clock import SystemClock
-from popug_cli.kernel.errors import Conflict, IntegrityViolation, NotFound, Unavailable
+from popug_cli.kernel.errors import IntegrityViolation, NotFound, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress
 from popug_cli.kernel.randomness import SystemRandomSource, uuid7
@@ -75,8 +75,9 @@ def restore(
 def restore_in_place(places: Places, after_step: Step = lambda name: None) -> ClusterRestored:
     """Let all services begin a new life on their databases, which were all recovered to one time.
 
-    Raise ``not_initialised``, ``server_unavailable`` or ``service_running`` if a service runs, or ``received_unknown``
-    if a service has received an event that its publisher's log lacks; then nothing was changed.
+    Raise ``not_initialised``, or ``received_unknown`` if a service has received an event that its publisher's log
+    lacks; then nothing was changed. Raise ``server_unavailable`` or ``service_running`` if a service runs. If it
+    started during the restore, the databases stay ``restoring`` until the command is run again.
     """
     targets = targets_of(places)
     gateway = _require_cluster(targets)
@@ -235,9 +236,9 @@ def _leading(runtimes: Runtimes) -> Iterator[None]:
         yield
 
 
-def _service_running(service: str) -> Conflict | Unavailable:
+def _service_running(service: str) -> Unavailable:
     return Unavailable(
         "service_running",
-        f"A process of {service} is running, so the services cannot be restored; nothing was changed.",
+        f"A process of {service} is running, so the services cannot be restored.",
         hint="Stop all services and the gateway, then run this command again.",
     )

@@ -1,4 +1,4 @@
-"""A served service of a cluster: it asks the other services over HTTP, and its leader links its log with theirs."""
+"""Connect a served service with the others of its cluster: ask them over HTTP, and link the logs."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping

@@ -44,7 +44,7 @@ BrokersOption = Annotated[
     str | None, typer.Option("--brokers", metavar="HOST:PORT,…", help="The Kafka brokers, joined by commas.")
 ]
 
-group = typer.Typer(help="Make a cluster of a company, check it, back it up and restore it.", no_args_is_help=True)
+group = typer.Typer(help="Turn a company into a cluster, check it, back it up and restore it.", no_args_is_help=True)
 
 
 def register(program: typer.Typer) -> None:
@@ -61,11 +61,12 @@ def init(
     homes: HomesOption = None,
     prefix: PrefixOption = None,
     gateway: Annotated[
-        str | None, typer.Option("--gateway", metavar="URL", help="The gateway's address, which the old home names.")
+        str | None,
+        typer.Option("--gateway", metavar="URL", help="The gateway's address, which the old home then reports."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Leave events undelivered that still wait for hooks.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not deliver the events that still wait for hooks.")] = False,
 ) -> None:
-    """Make five services of the company in a home; afterwards the home answers no command any more."""
+    """Turn the company in a home into five services; afterwards the home answers no command any more."""
     from popug_cli.app.local_backend import LocalBackend
     from popug_cli.cluster import initialise
 
