@@ -13,10 +13,10 @@ from pathlib import Path
 
 from popug_cli.app.local_backend import LocalBackend
 from popug_cli.bus.log import Log
-from popug_cli.cluster.doctor import examine_backup
+from popug_cli.cluster.doctor import examine_backup, require_sound
 from popug_cli.cluster.opening import Services
 from popug_cli.kernel.disk_errors import unwritable
-from popug_cli.kernel.errors import Conflict, IntegrityViolation, PopugError, Unavailable
+from popug_cli.kernel.errors import Conflict, PopugError, Unavailable
 from popug_cli.kernel.progress import Progress
 from popug_cli.kernel.randomness import uuid7
 from popug_cli.messages.cluster import ClusterBackup
@@ -49,7 +49,11 @@ def back_up(services: Services, directory: Path, progress: Progress) -> ClusterB
         with ExitStack() as snapshots:
             for service, snapshot in _snapshots(services, snapshots).items():
                 _copy(services[service], snapshot, fresh / service, progress)
-        _require_sound(fresh, progress)
+        require_sound(
+            examine_backup(fresh, lambda sentence: None, progress),
+            "The copy is not healthy",
+            "Nothing was kept. Run `popug cluster doctor` to see all problems.",
+        )
         size_bytes = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
         positions = {service: _position(fresh / service) for service in services}
         _refuse_existing(directory)
@@ -120,19 +124,6 @@ def _copy(backend: LocalBackend, snapshot: Snapshot, target: Path, progress: Pro
         cluster_pause.end_any(connection)
     database.close()
     (target / write_lock.LOCK_FILE_NAME).unlink(missing_ok=True)
-
-
-def _require_sound(fresh: Path, progress: Progress) -> None:
-    health = examine_backup(fresh, lambda sentence: None, progress)
-    failed = next((check for check in health.checks if not check.ok), None)
-    if failed is not None:
-        name = f"{failed.service}: {failed.name}" if failed.service else failed.name
-        raise IntegrityViolation(
-            "integrity",
-            f"The copy is not healthy: {name}: {failed.detail}",
-            hint="Nothing was kept. Run `popug cluster doctor` to see all problems.",
-            details={"check": failed.name, "service": failed.service},
-        )
 
 
 def _position(folder: Path) -> int:

@@ -9,6 +9,7 @@ from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import BROKERS, CLUSTER_HOMES, CLUSTER_PREFIX, DATABASE_URL, Settings
 
+DEFAULT_FOLDER = "services"  # of the homes, in the operator's home
 PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 

@@ -10,7 +10,7 @@ import typer
 
 from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
-from popug_cli.cluster.places import Places, places_from
+from popug_cli.cluster.places import DEFAULT_FOLDER, Places, places_from
 from popug_cli.kernel.errors import IntegrityViolation, InvalidInput
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import (
@@ -27,8 +27,6 @@ from popug_cli.messages.cluster import ClusterCheck, ClusterCreated, ClusterHeal
 
 if TYPE_CHECKING:
     from popug_cli.cluster.opening import Services
-
-DEFAULT_FOLDER = "services"
 
 DatabaseOption = Annotated[
     str | None,
@@ -120,7 +118,7 @@ def republish(
     from popug_cli.cluster.opening import service_backend
     from popug_cli.cluster.republish import republish as send_again
 
-    require_known(service)
+    _require_known(service)
     _, places = find_places(context, database=database, homes=homes, prefix=prefix)
     with closing(service_backend(places, service, context.printer.warn)) as backend:
         answer = send_again(backend, service, first)
@@ -192,7 +190,7 @@ def _open_services(
         yield services
 
 
-def require_known(service: str) -> None:
+def _require_known(service: str) -> None:
     """Raise ``usage`` for a name that no service has."""
     from popug_cli.messages.services import SERVICES
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from popug_cli.cli.context import CommandContext
-from popug_cli.cluster.places import Places, places_from
+from popug_cli.cluster.places import DEFAULT_FOLDER, Places, places_from
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import BROKERS, CLUSTER_HOMES, DATABASE_URL, SETTINGS, read_settings
@@ -14,8 +14,6 @@ from popug_cli.messages.services import SERVICES
 
 if TYPE_CHECKING:
     from popug_cli.app.hosting.served_company import ServedCompany
-
-DEFAULT_FOLDER = "services"
 
 
 def choose(key: str, value: str | None) -> None:
