@@ -14,6 +14,7 @@ from popug_cli.bus.context import Context, Runtime
 from popug_cli.bus.service.restore import Received, begin_new_life, require_received
 from popug_cli.cluster.doctor import copy_from_backup, examine, open_backup, require_sound
 from popug_cli.cluster.initialise import Step, describe, empty_places
+from popug_cli.cluster.opening import NAME_THE_PLACES
 from popug_cli.cluster.places import Places
 from popug_cli.cluster.targets import Targets, now, targets_of
 from popug_cli.identity import keys, published_keys, token_copies, token_store
@@ -189,8 +190,7 @@ def _require_cluster(targets: Targets) -> str:
             raise NotFound(
                 "not_initialised",
                 f"{targets.address(service)} is empty, so there is nothing to restore in place.",
-                hint="Name the directory of the homes with --homes DIR, or the databases with --database and --prefix;"
-                " `popug cluster restore DIR` restores a backup into empty places.",
+                hint=f"{NAME_THE_PLACES} `popug cluster restore DIR` restores a backup into empty places.",
             )
         cluster_state.require_usable(found.state, targets.address(service), accept_restoring=True)
         gateway = found.state.gateway if found.state else gateway

@@ -112,8 +112,8 @@ class ServiceClients:
             sentence = f"The service {service} did not finish its answer; the request may have taken effect."
             return Unavailable("in_doubt", sentence, hint=error.hint, details=details)
         if error.code == "server_version":
-            sentence = f"The service {service} has another version than the server that asks it, or another address."
-            hint = "Install the same version everywhere, and check POPUG_SERVICES."
+            sentence = f"The server at the address of the service {service} is not a server of popug."
+            hint = "Correct the address in POPUG_SERVICES."
             return Unavailable("server_version", sentence, hint=hint, details=details)
         return Unavailable(
             "service_unavailable",
