@@ -13,10 +13,10 @@ from pathlib import Path
 
 from popug_cli.app.local_backend import LocalBackend
 from popug_cli.bus.log import Log
-from popug_cli.cluster.doctor import examine_backup
+from popug_cli.cluster.doctor import examine_backup, require_sound
 from popug_cli.cluster.opening import Services
 from popug_cli.kernel.disk_errors import unwritable
-from popug_cli.kernel.errors import Conflict, IntegrityViolation, PopugError, Unavailable
+from popug_cli.kernel.errors import Conflict, PopugError, Unavailable
 from popug_cli.kernel.progress import Progress
 from popug_cli.kernel.randomness import uuid7
 from popug_cli.messages.cluster import ClusterBackup
@@ -39,7 +39,6 @@ def back_up(services: Services, directory: Path, progress: Progress) -> ClusterB
     """
     directory = Path(os.path.abspath(directory.expanduser()))
     _refuse_existing(directory)
-    warnings: list[str] = []
     with ExitStack() as stack:
         try:
             files.make_directory(directory.parent)
@@ -50,7 +49,11 @@ def back_up(services: Services, directory: Path, progress: Progress) -> ClusterB
         with ExitStack() as snapshots:
             for service, snapshot in _snapshots(services, snapshots).items():
                 _copy(services[service], snapshot, fresh / service, progress)
-        _require_sound(fresh, warnings, progress)
+        require_sound(
+            examine_backup(fresh, lambda sentence: None, progress),
+            "The copy is not healthy",
+            "Nothing was kept. Run `popug cluster doctor` to see all problems.",
+        )
         size_bytes = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
         positions = {service: _position(fresh / service) for service in services}
         _refuse_existing(directory)
@@ -79,7 +82,7 @@ def _snapshots(services: Services, stack: ExitStack) -> Mapping[str, Snapshot]:
             "pause_ended",
             f"The snapshots of the five databases took {seconds:.0f} seconds, and the services pause for"
             f" {PAUSE_SECONDS:.0f} seconds at most; so there is no backup.",
-            hint="Look for a database that is overloaded with `popug cluster status`, then try again.",
+            hint="A database may be overloaded. Run `popug cluster status`, then try again.",
             details={"seconds": round(seconds)},
         )
     return opened
@@ -101,7 +104,10 @@ def _pause(services: Services) -> Iterator[float]:
         yield begun_at
     finally:
         for backend in paused:
-            with suppress(PopugError), backend.runtime.writing(OPERATOR) as context:  # else it ends by itself
+            with (
+                suppress(PopugError),
+                backend.runtime.writing(OPERATOR) as context,
+            ):  # if this fails, the pause ends by itself
                 cluster_pause.end(context.connection, pause_id)
 
 
@@ -118,19 +124,6 @@ def _copy(backend: LocalBackend, snapshot: Snapshot, target: Path, progress: Pro
         cluster_pause.end_any(connection)
     database.close()
     (target / write_lock.LOCK_FILE_NAME).unlink(missing_ok=True)
-
-
-def _require_sound(fresh: Path, warnings: list[str], progress: Progress) -> None:
-    health = examine_backup(fresh, warnings.append, progress)
-    failed = next((check for check in health.checks if not check.ok), None)
-    if failed is not None:
-        name = f"{failed.service}: {failed.name}" if failed.service else failed.name
-        raise IntegrityViolation(
-            "integrity",
-            f"The copy is not healthy: {name}: {failed.detail}",
-            hint="Nothing was kept. Run `popug cluster doctor` to see all problems.",
-            details={"check": failed.name, "service": failed.service},
-        )
 
 
 def _position(folder: Path) -> int:
@@ -154,7 +147,7 @@ def _refuse_existing(directory: Path) -> None:
 def _backup_running(service: str) -> Conflict:
     return Conflict(
         "backup_running",
-        f"Another backup has just paused {service}, so this one was not begun.",
+        f"Another backup has just paused {service}, so this backup did not start.",
         hint=f"Try again in {PAUSE_SECONDS:.0f} seconds.",
         details={"service": service},
     )

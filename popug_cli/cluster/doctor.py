@@ -11,7 +11,7 @@ from popug_cli.app.local_backend import LocalBackend
 from popug_cli.audit.across_services import SNAPSHOT_ORDER, examine_across, stream_ends
 from popug_cli.audit.shared_database import snapshot_as_file
 from popug_cli.cluster.opening import Services, require_service
-from popug_cli.kernel.errors import InvalidInput, NotFound
+from popug_cli.kernel.errors import IntegrityViolation, InvalidInput, NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.messages.cluster import ClusterCheck, ClusterHealth
@@ -28,8 +28,8 @@ ONLY_OF_LIVE_SERVICES = frozenset({"news_of_identity"})
 def examine(services: Services, *, is_backup: bool = False) -> ClusterHealth:
     """Run the consumers of each service, then all checks.
 
-    With ``is_backup``, leave out what is about services that run. Raise ``InvalidStoredValue`` or the errors of the
-    databases.
+    With ``is_backup``, leave out the checks that apply to running services only. Raise ``InvalidStoredValue`` or the
+    errors of the databases.
     """
     ends = []
     for backend in services.values():
@@ -59,7 +59,7 @@ def examine(services: Services, *, is_backup: bool = False) -> ClusterHealth:
 
 
 def examine_backup(directory: Path, warn: Callable[[str], None], progress: Progress = no_progress) -> ClusterHealth:
-    """Check copies of the databases in a backup, which stays as it is; raise as ``open_backup`` does."""
+    """Check temporary copies of the databases in a backup; raise as ``open_backup`` does. The backup is not changed."""
     with open_backup(directory, warn, progress) as services:
         return examine(services, is_backup=True)
 
@@ -82,6 +82,19 @@ def open_backup(
             require_service(backend, service)
             services[service] = backend
         yield services
+
+
+def require_sound(health: ClusterHealth, sentence: str, hint: str) -> None:
+    """Raise ``integrity`` with a sentence and the first check that failed, if one did."""
+    failed = next((check for check in health.checks if not check.ok), None)
+    if failed is not None:
+        name = f"{failed.service}: {failed.name}" if failed.service else failed.name
+        raise IntegrityViolation(
+            "integrity",
+            f"{sentence}: {name}: {failed.detail}",
+            hint=hint,
+            details={"check": failed.name, "service": failed.service},
+        )
 
 
 def require_backup(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Make a cluster of the company in a home: fill five databases, seal the home, let the services use the databases.
+"""Turn the company in a home into a cluster: fill five databases, seal the home, activate the databases.
 
 The home's write lock is held from the snapshot to the seal, so no event is lost between the two. Until the seal, a
 failure leaves the home as it was and the places empty; after a kill, the places are ``loading`` and the next attempt
@@ -54,7 +54,7 @@ def initialise(
     prepare_topics: Callable[[], None],
     after_step: Step = lambda name: None,
 ) -> ClusterCreated:
-    """Make a cluster of the company of a home, or finish what an earlier attempt has begun.
+    """Turn the company in a home into a cluster, or finish what an earlier attempt has begun.
 
     ``company`` uses the file in its home. ``prepare_topics`` creates and checks the topics before anything is changed.
     Raise ``already_initialised``, ``moved``, ``server_unavailable``, ``hooks_pending``, ``databases_missing``, the
@@ -81,14 +81,14 @@ def initialise(
 
 
 def read_state(home: Home) -> ClusterState | None:
-    """Return the state of the company in a home's file, of the newest version; None if it belongs to no cluster."""
+    """Return the state of the company in a home's migrated file, or None if it belongs to no cluster."""
     with closing(SqliteDatabase(home.database)) as database, database.transaction(writes=False) as connection:
         return cluster_state.load(connection)
 
 
 @contextmanager
 def _unserved(company: LocalBackend) -> Iterator[None]:
-    """Keep servers off the home of a company, and bring its file up to date.
+    """Keep servers from opening the home of a company during the block, and migrate its file.
 
     Raise ``not_initialised``, ``newer_database`` or ``server_unavailable``.
     """
@@ -120,7 +120,7 @@ def require_file(home: Home) -> None:
         raise InvalidInput(
             "usage",
             f"The company of {home.root} is on PostgreSQL, and a cluster is made of a company in the file of a home.",
-            hint="First make a home of it: `popug database copy --from URL --home NEW`, then `popug cluster init"
+            hint="First copy it into a home: `popug database copy --from URL --home NEW`, then `popug cluster init"
             " --from NEW`.",
         )
 
@@ -182,7 +182,10 @@ def _fill(
 
 
 def _make(company: LocalBackend, home: Home, service: str, log_ids: Mapping[str, str]) -> None:
-    """Make a copy of the company that of a service; no token is accepted before those that are void are known."""
+    """Turn a copy of the company into the database of a service.
+
+    Its consumers then catch up, so that the service knows all void tokens before it accepts one.
+    """
     with closing(company.for_home(home)) as backend, backend.runtime.writing(OPERATOR) as context:
         make_service(context, service, log_ids)
         keep_own_tables(context.connection, service)

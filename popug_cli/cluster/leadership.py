@@ -23,16 +23,16 @@ class LeaderWork(Protocol):
     """The work that the leader does in other threads."""
 
     def wake(self) -> None:
-        """Let it send at once what the log has."""
+        """Send the new events of the log at once."""
         ...
 
     def check(self) -> None:
-        """Raise an error if it has ended."""
+        """Raise an error if the work has ended."""
         ...
 
 
 Lead = Callable[[], AbstractContextManager[LeaderWork]]
-"""Returns a context during which the leader's work is done."""
+"""Returns a context manager that does the leader's work during its block."""
 
 Prepare = Callable[[], Lead]
 """Checks all that the leader's work needs, such as its topics, before this process tries to lead; raises otherwise."""

@@ -1,8 +1,8 @@
 """The threads of a service's leader that link its log with those of the other services.
 
-One thread relays, and one replicates each log that the service receives, so that events of identity never wait
-behind those of billing.
-A commit that makes the log longer wakes the relay at once. Without one it sends a watermark each second.
+One thread relays. Each log that the service receives has a thread that replicates it, so events of identity never wait
+behind those of billing. A commit that makes the log longer wakes the relay at once. Without such a commit, the relay
+sends a watermark each second.
 """
 
 from collections.abc import Callable, Mapping
@@ -56,7 +56,7 @@ class LinkThreads:
             thread.start()
 
     def wake(self) -> None:
-        """Let the relay send at once what the log has; otherwise it looks each ``WATERMARK_SECONDS``."""
+        """Let the relay send new events at once; otherwise it looks for them each ``WATERMARK_SECONDS``."""
         self._wake.set()
 
     def check(self) -> None:
@@ -79,7 +79,7 @@ class LinkThreads:
                 thread.join()
 
     def _run(self, step: Callable[[], None]) -> None:
-        """Repeat a step until ``stop``; after an error, wait; log it unless the step before had the same."""
+        """Repeat a step until ``stop``. After an error, wait; log it unless the previous step raised it, too."""
         last_error = ""
         while not self._stopping.is_set():
             try:

@@ -1,4 +1,4 @@
-"""The processes of a cluster on one machine for a short time, as the demo needs them: five services and a gateway.
+"""Run a cluster on one machine for a short time, as the demo does: five services and a gateway.
 
 Systemd or containers run the processes of a cluster that stays; see ``.github/CLUSTER.md``.
 """
@@ -26,8 +26,8 @@ POLL_SECONDS = 0.05
 class LocalProcesses:
     """The processes of a cluster; ``folder`` receives what they print.
 
-    ``environment`` is added to that of this process, of which they get no other setting of popug. They end with the
-    block, and on Linux when this process is killed.
+    They get the environment of this process without its settings of popug, and ``environment`` in addition. They end
+    with the ``with`` block; on Linux they also end when this process is killed.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
@@ -63,7 +63,7 @@ class LocalProcesses:
         return {name: process.pid for name, process in self._processes.items()}
 
     def end(self) -> None:
-        """End all processes, and wait for them; kill those that go on for ``END_SECONDS``."""
+        """End all processes, and wait for them; kill those that still run after ``END_SECONDS``."""
         for process in self._processes.values():
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + END_SECONDS

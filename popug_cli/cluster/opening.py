@@ -49,18 +49,24 @@ def require_service(backend: LocalBackend, service: str) -> None:
     except NotFound as error:
         error.hint = f"{NAME_THE_PLACES} `popug cluster init` makes a cluster of a company."
         raise
-    if runtime.service == service:
-        return
-    place = runtime.database.address or str(backend.home.root)
-    if not runtime.service:
-        raise Conflict(
-            "not_a_service",
-            f"{place} has a whole company, not the service {service} of a cluster.",
-            hint="Make a cluster of it: `popug cluster init --from HOME`, or name the places of a cluster.",
+    if runtime.service != service:
+        raise wrong_service(
+            runtime.service,
+            service,
+            runtime.database.address or str(backend.home.root),
+            company_hint="Make a cluster of it: `popug cluster init --from HOME`, or name the places of a cluster.",
+            service_hint=NAME_THE_PLACES,
         )
-    raise Conflict(
+
+
+def wrong_service(found: str, wanted: str, place: str, *, company_hint: str, service_hint: str) -> Conflict:
+    """Return the error for a database of the service ``found``, or of a whole company if that is empty."""
+    if not found:
+        sentence = f"{place} has a whole company, not the service {wanted} of a cluster."
+        return Conflict("not_a_service", sentence, hint=company_hint)
+    return Conflict(
         "other_service",
-        f"{place} belongs to the service {runtime.service}, not to {service}.",
-        hint=NAME_THE_PLACES,
-        details={"service": runtime.service},
+        f"{place} belongs to the service {found}, not to {wanted}.",
+        hint=service_hint,
+        details={"service": found},
     )

@@ -9,6 +9,7 @@ from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import BROKERS, CLUSTER_HOMES, CLUSTER_PREFIX, DATABASE_URL, Settings
 
+DEFAULT_FOLDER = "services"  # of the homes, in the operator's home
 PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 
@@ -68,6 +69,6 @@ def places_from(settings: Settings, default_homes: Path) -> Places:
 
 
 def with_database(url: str, name: str) -> str:
-    """Return the URL of a PostgreSQL server with the name of a database; its parameters stay."""
+    """Return the URL of a PostgreSQL server with the name of a database; keep its parameters."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"/{name}"))

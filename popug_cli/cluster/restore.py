@@ -12,19 +12,20 @@ from popug_cli import bootstrap
 from popug_cli.bus import stream_store
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.bus.service.restore import Received, begin_new_life, require_received
-from popug_cli.cluster.doctor import copy_from_backup, examine, open_backup
-from popug_cli.cluster.initialise import describe, empty_places
+from popug_cli.cluster.doctor import copy_from_backup, examine, open_backup, require_sound
+from popug_cli.cluster.initialise import Step, describe, empty_places
+from popug_cli.cluster.opening import NAME_THE_PLACES
 from popug_cli.cluster.places import Places
 from popug_cli.cluster.targets import Targets, now, targets_of
 from popug_cli.identity import keys, published_keys, token_copies, token_store
 from popug_cli.kernel import serve_lock
 from popug_cli.kernel.clock import SystemClock
-from popug_cli.kernel.errors import Conflict, IntegrityViolation, NotFound, Unavailable
+from popug_cli.kernel.errors import NotFound, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress
 from popug_cli.kernel.randomness import SystemRandomSource, uuid7
 from popug_cli.mail import outbox
-from popug_cli.messages.cluster import ClusterHealth, ClusterRestored
+from popug_cli.messages.cluster import ClusterRestored
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.services import SERVICES
 from popug_cli.storage import cluster_state, migrate, temporary_home
@@ -32,7 +33,6 @@ from popug_cli.storage.cluster_state import LOADING, RESTORING, ClusterState
 from popug_cli.storage.errors import translate_errors
 
 Runtimes = Mapping[str, Runtime]
-Step = Callable[[str], None]
 
 
 def restore(
@@ -75,8 +75,9 @@ def restore(
 def restore_in_place(places: Places, after_step: Step = lambda name: None) -> ClusterRestored:
     """Let all services begin a new life on their databases, which were all recovered to one time.
 
-    Raise ``not_initialised``, ``server_unavailable`` or ``service_running`` if a service runs, or ``received_unknown``
-    if a service has received an event that its publisher's log lacks; then nothing was changed.
+    Raise ``not_initialised``, or ``received_unknown`` if a service has received an event that its publisher's log
+    lacks; then nothing was changed. Raise ``server_unavailable`` or ``service_running`` if a service runs. If it
+    started during the restore, the databases stay ``restoring`` until the command is run again.
     """
     targets = targets_of(places)
     gateway = _require_cluster(targets)
@@ -153,22 +154,14 @@ def _check(directory: Path, targets: Targets, warn: Callable[[str], None], progr
     with open_backup(directory, warn, progress) as services:
         runtime = services["identity"].runtime
         targets.require_free(runtime.home_id)
-        _require_sound(directory, examine(services, is_backup=True))
+        require_sound(
+            examine(services, is_backup=True),
+            f"The backup in {directory} is not healthy, so nothing was restored",
+            "Run `popug cluster doctor DIR` on it, and restore another backup.",
+        )
         with runtime.reading(OPERATOR) as context:
             state = cluster_state.load(context.connection)
     return state.gateway if state else ""
-
-
-def _require_sound(directory: Path, health: ClusterHealth) -> None:
-    failed = next((check for check in health.checks if not check.ok), None)
-    if failed is not None:
-        name = f"{failed.service}: {failed.name}" if failed.service else failed.name
-        raise IntegrityViolation(
-            "integrity",
-            f"The backup in {directory} is not healthy, so nothing was restored: {name}: {failed.detail}",
-            hint="Run `popug cluster doctor DIR` on it, and restore another backup.",
-            details={"check": failed.name, "service": failed.service},
-        )
 
 
 def _stage(directory: Path, staged: Mapping[str, Home], *, is_shared: bool) -> int:
@@ -197,8 +190,7 @@ def _require_cluster(targets: Targets) -> str:
             raise NotFound(
                 "not_initialised",
                 f"{targets.address(service)} is empty, so there is nothing to restore in place.",
-                hint="Name the directory of the homes with --homes DIR, or the databases with --database and --prefix;"
-                " `popug cluster restore DIR` restores a backup into empty places.",
+                hint=f"{NAME_THE_PLACES} `popug cluster restore DIR` restores a backup into empty places.",
             )
         cluster_state.require_usable(found.state, targets.address(service), accept_restoring=True)
         gateway = found.state.gateway if found.state else gateway
@@ -235,9 +227,9 @@ def _leading(runtimes: Runtimes) -> Iterator[None]:
         yield
 
 
-def _service_running(service: str) -> Conflict | Unavailable:
+def _service_running(service: str) -> Unavailable:
     return Unavailable(
         "service_running",
-        f"A process of {service} is running, so the services cannot be restored; nothing was changed.",
+        f"A process of {service} is running, so the services cannot be restored.",
         hint="Stop all services and the gateway, then run this command again.",
     )

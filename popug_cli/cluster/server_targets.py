@@ -23,7 +23,6 @@ from popug_cli.storage.postgres.url import address_of, connection_parameters
 from popug_cli.storage.sqlite import SqliteDatabase
 
 MAINTENANCE_DATABASE = "postgres"
-DUPLICATE_DATABASE, INSUFFICIENT_PRIVILEGE = "42P04", "42501"
 SELECT_DATABASES = "SELECT datname FROM pg_database WHERE datname = ANY(%s)"
 CREATE_DATABASE = "CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C' LOCALE_PROVIDER libc"
 DROP_DATABASE = "DROP DATABASE IF EXISTS {name} WITH (FORCE)"
@@ -138,7 +137,7 @@ class ServerTargets(Targets):
 
 
 def _truncate(connection: Connection) -> None:
-    """Delete all rows but those that migrations make, past the triggers that protect them."""
+    """Delete all rows but those that migrations insert; TRUNCATE does not fire the triggers that protect rows."""
     tables = sorted(name for (name,) in connection.select(SELECT_TABLES) if name not in KEPT_TABLES)
     connection.execute(f"TRUNCATE {', '.join(tables)}")
 

@@ -1,4 +1,4 @@
-"""A served service of a cluster: it asks the other services over HTTP, and its leader links its log with theirs."""
+"""Connect a served service with the others of its cluster: ask them over HTTP, and link the logs."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -13,9 +13,10 @@ from popug_cli.app.local_backend import LocalBackend
 from popug_cli.cluster.leadership import Lead, Leadership
 from popug_cli.cluster.link_threads import LinkThreads
 from popug_cli.cluster.links import Topic
+from popug_cli.cluster.opening import wrong_service
 from popug_cli.cluster.places import Places
 from popug_cli.cluster.service_clients import Caller, ServiceClients, addresses_from
-from popug_cli.kernel.errors import Conflict, NotAuthenticated
+from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.kernel.settings import SCHEDULER_TOKEN_FILE
 from popug_cli.messages.base import Message
 from popug_cli.messages.principal import ANONYMOUS, Principal
@@ -89,21 +90,15 @@ def joined(
 
 
 def _require_module(company: ServedCompany, module: str) -> None:
-    if (service := company.runtime.service) == module:
-        return
-    place = company.runtime.database.address or str(company.home.root)
-    if not service:
-        raise Conflict(
-            "not_a_service",
-            f"{place} has a whole company, not the service {module} of a cluster.",
-            hint="Serve it without --module, or make a cluster of it: popug cluster init --from HOME …",
+    service = company.runtime.service
+    if service != module:
+        raise wrong_service(
+            service,
+            module,
+            company.runtime.database.address or str(company.home.root),
+            company_hint="Serve it without --module, or make a cluster of it: popug cluster init --from HOME …",
+            service_hint=f"Run `popug serve --module {service}`, or name the place of {module}.",
         )
-    raise Conflict(
-        "other_service",
-        f"{place} belongs to the service {service}, not to {module}.",
-        hint=f"Run `popug serve --module {service}`, or name the place of {module}.",
-        details={"service": service},
-    )
 
 
 def scheduler_token(company: ServedCompany) -> str | None:

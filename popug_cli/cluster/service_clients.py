@@ -99,20 +99,21 @@ class ServiceClients:
                 raise self.named(service, error) from error
 
     def named(self, service: str, error: PopugError) -> PopugError:
-        """Return the error of asking a service. If it did not answer, name it and not its address, which is logged.
+        """Return the error to raise for a failed request. If the service did not answer, name it, and log its address.
 
-        It is then ``service_unavailable``, or ``in_doubt`` if a request may have taken effect.
+        The code is then ``service_unavailable``, ``in_doubt`` if the request may have taken effect, or
+        ``server_version``.
         """
         if error.details.get("server") != self._addresses[service].url or error.code not in NO_ANSWER_CODES:
             return error
         self._warn(f"{service}: {error.message}")
         details = {"service": service}
         if error.code == "in_doubt":
-            sentence = f"The service {service} broke off before its answer came; the request may have taken effect."
+            sentence = f"The service {service} did not finish its answer; the request may have taken effect."
             return Unavailable("in_doubt", sentence, hint=error.hint, details=details)
         if error.code == "server_version":
-            sentence = f"The service {service} has another version than the server that asks it, or another address."
-            hint = "Install the same version everywhere, and check POPUG_SERVICES."
+            sentence = f"The server at the address of the service {service} is not a server of popug."
+            hint = "Correct the address in POPUG_SERVICES."
             return Unavailable("server_version", sentence, hint=hint, details=details)
         return Unavailable(
             "service_unavailable",

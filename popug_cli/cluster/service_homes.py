@@ -48,13 +48,13 @@ def create_service_homes(company: "LocalBackend", directory: Path) -> dict[str, 
         with closing(company.for_home(home)) as backend, backend.runtime.writing(OPERATOR) as context:
             make_service(context, service, log_ids)
             keep_own_tables(context.connection, service)
-        with closing(company.for_home(home)) as backend:  # no token is accepted before the void ones are known
+        with closing(company.for_home(home)) as backend:  # a service must know all void tokens before it accepts one
             backend.catch_up(completely=True)
     return homes
 
 
 def make_service(context: Context, service: str, log_ids: Mapping[str, str]) -> None:
-    """Make a copy of a company's database that of a service; ``log_ids`` has the ids of all logs by service.
+    """Turn a copy of a company's database into that of a service; ``log_ids`` has the ids of all logs by service.
 
     Only its own consumers keep their cursors and the events that they have set aside. The consumer of tokens begins at
     the start of the log; the service may serve when it has caught up.

@@ -32,7 +32,7 @@ class Targets(ABC):
         self.places = places
 
     def require_free(self, home_id: str) -> None:
-        """Raise ``already_initialised`` if a place has something that is not left of an attempt for this company."""
+        """Raise ``already_initialised`` unless each place is empty, or ``loading`` for this company."""
         for service in SERVICES:
             found = self.find(service)
             if found is None or (found.home_id == home_id and found.state and found.state.state == LOADING):
@@ -59,7 +59,7 @@ class Targets(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Create what the places are in, after ``find`` was asked about all of them."""
+        """Create the databases or the directory that the places need; the caller has called ``find`` for each place."""
 
     @abstractmethod
     def find(self, service: str) -> FoundCompany | None:
@@ -98,7 +98,7 @@ def occupied(place: Path | str) -> Conflict:
     """Return the error for a place that has something already."""
     return Conflict(
         "already_initialised",
-        f"There is something in {place} already, so nothing was changed.",
+        f"{place} is not empty, so nothing was changed.",
         hint="Name empty places: another directory with --homes DIR, or other databases with --prefix NAME.",
     )
 
@@ -131,7 +131,7 @@ class FileTargets(Targets):
         with closing(SqliteDatabase(staged.database)) as database, database.transaction(writes=True) as connection:
             cluster_state.store(connection, state, now())
         if home.root.exists():
-            shutil.rmtree(home.root)  # empty, or left of an earlier attempt: ``require_free`` has found nothing else
+            shutil.rmtree(home.root)  # empty, or left by an earlier attempt: ``require_free`` has checked that
         try:
             files.sync(staged.database)
             staged.root.rename(home.root)

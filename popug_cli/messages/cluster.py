@@ -1,4 +1,4 @@
-"""Answers of the operator's commands on a cluster: `popug cluster init`, `backup`, `restore`, `doctor`, `republish`."""
+"""Answers of `popug cluster init`, `backup`, `restore`, `doctor`, `republish` and `status`."""
 
 import msgspec
 

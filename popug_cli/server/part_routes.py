@@ -1,4 +1,4 @@
-"""The routes of a service of a cluster under which the other services ask for parts of what they perform."""
+"""The routes at which the other services of a cluster ask a service for its parts of the messages they perform."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -14,7 +14,7 @@ from popug_cli.server.requests import decode_message, encode_answer, seen_positi
 
 INTERNAL_MESSAGES = (analytics, billing, bus, changed_task, identity, mail, tasks)  # their import declares them
 RunPart = Callable[[Callable[[float], Response]], Awaitable[Response]]
-"""Calls a function, which receives the seconds since the first call, in a thread for parts until it has an answer."""
+"""Calls a function in a thread for parts until it returns an answer; it receives the seconds since the first call."""
 
 
 def routes(company: ServedCompany, run: RunPart) -> list[Route]:

@@ -66,11 +66,11 @@ class Served(Protocol):
         ...
 
     def follow(self, warn: Callable[[str], None]) -> bool:
-        """Do what waits between the messages; return whether nothing more waits. It is called every second."""
+        """Do the work that waits between messages; return whether none is left. The server calls it every second."""
         ...
 
     def stop_reconnecting(self) -> None:
-        """Let no thread wait any longer for a database that cannot be reached, because the server stops."""
+        """Stop all waits for a database that cannot be reached, because the server stops."""
         ...
 
     def is_database_reachable(self) -> bool:

@@ -23,7 +23,7 @@ def current(connection: Connection, now: datetime) -> str | None:
 
 
 def begin(connection: Connection, pause_id: str, ends_at: datetime) -> None:
-    """Pause the replicators, as far as they see this when they have the write lock."""
+    """Pause the replicators: each of them reads this row when it has the write lock."""
     connection.execute(UPSERT_PAUSE, pause_id, to_rfc3339(ends_at))
 
 
@@ -33,5 +33,5 @@ def end(connection: Connection, pause_id: str) -> None:
 
 
 def end_any(connection: Connection) -> None:
-    """End a pause in the copy of a database."""
+    """End whatever pause the copy of a database has."""
     connection.execute("DELETE FROM storage_cluster_pause")

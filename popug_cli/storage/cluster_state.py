@@ -1,7 +1,7 @@
 """Which cluster a database belongs to, and whether it may be used: the table ``storage_cluster_state``.
 
-A company's home that became a cluster is sealed: no command works on it any more, so it has one life only. The
-database of a service is ``loading`` until all five are filled.
+A company's home that became a cluster is sealed: no command works on it any more, so the company has one history only.
+The database of a service is ``loading`` until all five are filled.
 """
 
 from pathlib import Path
@@ -11,7 +11,6 @@ from popug_cli.kernel.errors import Conflict, Unavailable
 from popug_cli.storage.port import Connection
 
 LOADING, RESTORING, ACTIVE, MOVED = "loading", "restoring", "active", "moved"
-NOT_FINISHED = (LOADING, RESTORING)
 SELECT_STATE = "SELECT cluster_id, state, gateway FROM storage_cluster_state"
 UPSERT_STATE = (
     "INSERT INTO storage_cluster_state (id, cluster_id, state, gateway, changed_at, timeline) VALUES (1, ?, ?, ?, ?, ?)"
@@ -69,7 +68,7 @@ def moved(state: ClusterState, place: Path | str) -> Unavailable:
     note = "" if state.gateway else ", with the address of the cluster's gateway"
     return Unavailable(
         "moved",
-        f"The company of {place} has moved to a cluster{at}, so this home answers nothing any more.",
+        f"The company of {place} has moved to a cluster{at}, so this home answers no command any more.",
         hint=f"Run the command on the cluster: `popug --server {server} COMMAND`{note}.",
         details={"cluster": state.cluster_id, "gateway": state.gateway or None},
     )

@@ -37,7 +37,7 @@ class Operation:
 
     @property
     def may_have_happened(self) -> bool:
-        """Whether it was acknowledged or is in doubt."""
+        """Return whether it was acknowledged or is in doubt."""
         return self.outcome in ("ok", "doubt")
 
     def __repr__(self) -> str:
@@ -91,7 +91,7 @@ class History:
 
 
 def _subjects(operation: Operation) -> list[Any]:
-    """Return by what the entries that an operation causes are recognised."""
+    """Return the subjects by which the entries that an operation causes are recognised."""
     if operation.op == "close":
         return [*_closed_by(operation)]
     if operation.op == "shuffle":
@@ -115,7 +115,7 @@ def check_money(history: History) -> Iterator[str]:
 
 
 def check_append_only(history: History) -> Iterator[str]:
-    """What one observation shows stands at the beginning of the next one's ledger."""
+    """Each observation's ledger begins with the ledger of the one before."""
     for before, after in zip(history.observations, history.observations[1:], strict=False):
         ids = [[line["entry_id"] for line in each["ledger"]] for each in (before, after)]
         if ids[0] != ids[1][: len(ids[0])]:

@@ -1,7 +1,7 @@
 """Three brokers for several test processes: the first to ask starts them, and they end with the last of them.
 
-It works as ``tests/support/postgres/shared.py`` does: each process holds a shared lock on a file as long as it lives,
-and a supervisor process removes the brokers when no process holds it, killed ones included. The supervisor also starts
+It works as ``tests/support/postgres/shared.py`` does: each process holds a shared lock on a file until it ends, even by
+a kill, and a supervisor process removes the brokers when no process holds the lock. The supervisor also starts
 each broker again that has ended, unless the file ``down-NUMBER`` says that a test wants it to be down.
 
 python -m tests.cluster.shared_brokers FOLDER     the supervisor

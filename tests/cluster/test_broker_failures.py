@@ -1,4 +1,4 @@
-"""Brokers that are killed, frozen or shut down during the work: no acknowledged record is lost."""
+"""Brokers are killed, frozen or shut down during the work, and no acknowledged record is lost."""
 
 import time
 from collections.abc import Iterator

@@ -112,7 +112,7 @@ def test_part_is_refused_as_a_message_of_its_sender_is(company: ServiceCompany) 
     issued = company.ask("ada", IssueToken(username="asya", ttl_seconds=3600, scope=Scope.CLOSE_DAY))
     day = date(2026, 1, 1)
     assert part(company, "identity", GetLogHead(), issued.token) == ""
-    wait_until(lambda: part(company, "tasks", EndDay(day=day), issued.token) == "")  # once identity's news is there
+    wait_until(lambda: part(company, "tasks", EndDay(day=day), issued.token) == "")  # once identity's events are there
     assert part(company, "billing", GetBalance(), issued.token) == "forbidden"
     assert part(company, "tasks", EndDay(day=day), company.tokens["kesha"]) == "forbidden"
     assert part(company, "tasks", EndDay(day=day), None) == "not_logged_in"

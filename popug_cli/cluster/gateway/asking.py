@@ -61,8 +61,9 @@ class ClientMessage:
     ) -> dict[str, Answer]:
         """Ask several services at the same time, and return the answers by service.
 
-        Warn of each service that is not available, by ``describe_missing`` of its name; raise its error if no service
-        answers. A service that raises ``absent_code`` has no part; raise that error if all do. Raise any other error.
+        Warn of each service that is not available, with the sentence that ``describe_missing`` returns for its name.
+        Raise such an error if no service answers. A service that raises ``absent_code`` has no part; raise that error
+        if all do. Raise any other error.
         """
         futures = {service: self._threads.submit(self._ask, service, message) for service, message in messages.items()}
         answers: dict[str, Answer] = {}

@@ -40,7 +40,7 @@ OF_ANY_SERVICE: tuple[type[Message[Any]], ...] = (DescribeTopics, ShowPermission
 
 
 def list_events(client: ClientMessage, message: ListEvents) -> EventPage | msgspec.Raw:
-    """Return the events of all services by time, or those of one service; raise ``usage`` for a position of none.
+    """Return the events of all services by time, or those of one; raise ``usage`` for a position without a service.
 
     Of the last events, return at most ``MAX_ANSWER_ROWS``.
     """
@@ -95,7 +95,7 @@ def list_dead_letters(client: ClientMessage, message: ListDeadLetters) -> DeadLe
 
 
 def retry_dead_letters(client: ClientMessage, message: RetryDeadLetters) -> RetryResult | msgspec.Raw:
-    """Retry one dead letter of a service, or those of all services; raise ``usage`` for one of no service."""
+    """Retry one dead letter of a service, or those of all services; raise ``usage`` for an id without a service."""
     if message.dead_id is not None:
         return client.forward(_service_of(message.service, message.dead_id), replace(message, service=None))
     results = client.ask_each(
@@ -108,7 +108,7 @@ def retry_dead_letters(client: ClientMessage, message: RetryDeadLetters) -> Retr
 
 
 def drop_dead_letter(client: ClientMessage, message: DropDeadLetter) -> msgspec.Raw:
-    """Discard a dead letter of a service; raise ``usage`` for one of no service."""
+    """Discard a dead letter of a service; raise ``usage`` for an id without a service."""
     return client.forward(_service_of(message.service, message.dead_id), replace(message, service=None))
 
 

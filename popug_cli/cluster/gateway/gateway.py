@@ -1,7 +1,7 @@
 """The gateway: what a server performs for clients by asking the services of a cluster. It has no database and no home.
 
-A message goes to the service that performs it. A part of it that another service has is asked for by that service;
-only what each service has of its own, such as its log, is composed here.
+The gateway sends a message to the service that performs it. That service asks the others for their parts. The gateway
+itself composes only what each service has of its own, such as its log.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ NEEDED = ("identity", "tasks")
 class Gateway:
     """The services of a cluster as one company, at the ``addresses`` of the services by name.
 
-    Raise ``service_unavailable`` if no service answers within ``START_SECONDS``: any of them names the company.
+    Raise ``service_unavailable`` if no service answers within ``START_SECONDS``: each service knows the company.
     """
 
     def __init__(self, addresses: Mapping[str, Address]) -> None:
@@ -107,7 +107,7 @@ class Gateway:
     def probe(self) -> dict[str, Any]:
         """Return the services that do not answer in time; raise ``service_unavailable`` if one of them is needed."""
         for name in SERVICES:
-            if name not in self._probes or self._probes[name].done():  # a stopped service is asked once at a time
+            if name not in self._probes or self._probes[name].done():  # at most one probe waits for a stopped service
                 self._probes[name] = self._threads.submit(self._services.company_of, name)
         done, _ = wait(self._probes.values(), PROBE_SECONDS)
         missing = [name for name, probe in self._probes.items() if probe not in done or probe.exception() is not None]
@@ -121,7 +121,7 @@ class Gateway:
         return {"missing": missing}
 
     def check(self) -> None:
-        """Do nothing: the gateway goes on whatever happens to a service."""
+        """Do nothing: no failure of a service stops the gateway."""
 
     def follow(self, warn: Callable[[str], None]) -> bool:
         """Return True: nothing waits here between messages."""

@@ -94,15 +94,15 @@ def merge_statuses(parts: Mapping[str, BusStatus]) -> BusStatus:
 
 
 def _named(service: str, consumer: ConsumerStatus) -> ConsumerStatus:
-    """Return a consumer whose name is unique: that of its service, or with it for the consumer of tokens."""
+    """Return a consumer under a unique name: the name of its service, or a name that begins with it."""
     return consumer if consumer.consumer == service else replace(consumer, consumer=f"{service}:{consumer.consumer}")
 
 
 def merge_traces(parts: Mapping[str, Iterable[TraceLine]]) -> list[TraceLine]:
     """Return each event once, by time, with its consumers in all services.
 
-    An event stands after its cause, and those of one service are in the order of its log. An event is as its publisher
-    has it, if that answers.
+    An event stands after its cause, and those of one service are in the order of its log. The line of an event is
+    that of its publisher, if the publisher answers.
     """
     lines: dict[str, TraceLine] = {}
     for service, part in parts.items():
@@ -120,7 +120,7 @@ def _shown_consumers(service: str, line: TraceLine) -> dict[str, str]:
 
 
 def _in_order(lines: Mapping[str, TraceLine]) -> Iterator[TraceLine]:
-    """Yield the earliest event whose cause was yielded, of the first events that the services have left."""
+    """Yield each line after its cause: of each service's first line left, the earliest whose cause was yielded."""
     by_service = sorted(lines.values(), key=lambda line: (line.service, line.sequence))
     queues = [deque(group) for _, group in groupby(by_service, key=lambda line: line.service)]
     waiting = set(lines)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MAX_VERIFIED_TOKENS = 1_000
-UNKNOWN_KEY_SECONDS = 1.0  # a token that names an unknown key has them fetched at most that often
+UNKNOWN_KEY_SECONDS = 1.0  # a token with an unknown key makes the gateway fetch the keys at most this often
 
 
 class TokenChecks:
@@ -68,7 +68,7 @@ class TokenChecks:
     def _find_key(self, kid: str) -> "Ed25519PublicKey | None":
         """Return a public key by its id; fetch the keys if it is not among them.
 
-        Raise the error of identity if that does not answer, and then for a while without asking it.
+        Raise the error of identity if it does not answer; for ``UNKNOWN_KEY_SECONDS``, raise it again without asking.
         """
         if kid in self._keys:
             return self._keys[kid]

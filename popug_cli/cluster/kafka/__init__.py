@@ -1,4 +1,6 @@
-"""The topics of a cluster on Kafka, by librdkafka (confluent-kafka); imported only where brokers are configured.
+"""The topics of a cluster on Kafka, through librdkafka (confluent-kafka).
+
+The package is imported only where brokers are configured.
 
 ``connection.py`` makes the options of a client from the settings, and ``errors.py`` the sentences of errors.
 ``topic.py`` is the port ``Topic`` of ``cluster/links.py``, with ``producer.py`` and ``reader.py``. ``topics.py``

@@ -23,7 +23,7 @@ class AdminRequests:
         self.client, self._trouble = open_client(AdminClient, connection, {})
 
     def metadata(self) -> ClusterMetadata:
-        """Return what the brokers say of themselves and of all topics."""
+        """Return what the brokers report about themselves and about all topics."""
         deadline = time.monotonic() + self._timeout_seconds
         while True:
             try:
@@ -39,7 +39,7 @@ class AdminRequests:
         """Return the answer to a request about a topic; raise ``KafkaException`` if the topic exists already."""
         deadline = time.monotonic() + self._timeout_seconds
         while True:
-            self.client.poll(0)  # it reports the trouble
+            self.client.poll(0)  # the client then calls ``error_cb``
             try:
                 return future.result(SLICE_SECONDS)
             except KafkaException as error:

@@ -31,8 +31,7 @@ class TopicState(NamedTuple):
     """A topic: the ids of the brokers that have a replica, and of those that are up and in sync with the leader.
 
     ``leader`` is None if the broker that leads the partition is not up. ``end_offset`` is the offset of the next
-    record, None if no broker says it.
-    ``exists`` is False for a topic that the brokers do not have.
+    record, None if no broker reports it. ``exists`` is False for a topic that the brokers do not have.
     """
 
     name: str
@@ -98,9 +97,9 @@ def _end_offsets(requests: AdminRequests, names: list[str]) -> dict[str, int]:
 def _broker_states(known: dict[int, Any], used_ids: set[int], connection: KafkaConnection) -> tuple[BrokerState, ...]:
     """Return the brokers that the others know, and those that have a replica of a topic.
 
-    Brokers without a quorum still name those that are down, so that each is asked itself. Of one that they do not name
-    they do not say the address. If there is only one such, and the settings have one address at which no broker is up,
-    then that is its address.
+    Brokers that have lost their quorum still list brokers that are down, so each broker is asked itself. A broker that
+    they do not list has no known address. If there is only one such broker, and only one configured address belongs to
+    no listed broker, then that is its address.
     """
     addresses = {number: f"{broker.host}:{broker.port}" for number, broker in sorted(known.items())}
     with ThreadPoolExecutor(MAX_THREADS) as threads:

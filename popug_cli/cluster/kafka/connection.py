@@ -21,7 +21,7 @@ SECURITY_PROTOCOL, CA_FILE = "kafka.security_protocol", "kafka.ca_file"
 MECHANISM, USERNAME, PASSWORD_FILE = "kafka.sasl_mechanism", "kafka.sasl_username", "kafka.sasl_password_file"
 KEYS = (SECURITY_PROTOCOL, CA_FILE, MECHANISM, USERNAME, PASSWORD_FILE, BROKERS)
 CLIENT_NAME = "popug"
-SOCKET_TIMEOUT_MS = 10_000  # a broker that is stopped without an end of its connections delays a client that long
+SOCKET_TIMEOUT_MS = 10_000  # a stopped broker whose connections stay open delays a client this long
 SETUP_TIMEOUT_MS = 5_000
 MAX_RECONNECT_MS = 1_000
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?")
@@ -30,9 +30,9 @@ KAFKA_LOG = logging.getLogger("popug.kafka")
 
 
 def _lower_level(record: logging.LogRecord) -> bool:
-    """Give a line of librdkafka the level INFO: what goes wrong is an error of popug as well.
+    """Give a line of librdkafka the level INFO, because popug reports each failure as an error of its own.
 
-    Return False for a line on a failed connection, which the client writes at each attempt, many times a second.
+    Return False for a line on a failed connection: the client writes one at each attempt, many times a second.
     """
     record.levelno, record.levelname = logging.INFO, "INFO"
     is_attempt = record.getMessage().startswith("FAIL ")
@@ -122,7 +122,7 @@ def _checked_ca_file(text: str) -> str:
     if b"-----BEGIN" not in content:
         raise InvalidInput(
             "invalid_setting",
-            f"{text}, the {CA_FILE}, has no certificates in the format PEM.",
+            f"{text}, the {CA_FILE}, contains no PEM certificate.",
             hint=f"Run `popug config set {CA_FILE} FILE` with the file of an authority.",
             details={"key": CA_FILE},
         )
@@ -130,7 +130,7 @@ def _checked_ca_file(text: str) -> str:
 
 
 def _read_password(text: str) -> str:
-    """Return the first line of the file of the password."""
+    """Return the first line of the password file."""
     file = Path(text).expanduser()
     try:
         content, status = read_regular_file(file)

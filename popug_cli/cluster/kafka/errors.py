@@ -89,7 +89,7 @@ def error_in(exception: KafkaException) -> KafkaError:
 
 
 def broker_error(error: KafkaError, connection: KafkaConnection, topic: str = "") -> PopugError:
-    """Return the ``PopugError`` for an error of the brokers or of a client, at work on ``topic``."""
+    """Return the ``PopugError`` for an error of the brokers or of a client that concerns ``topic``."""
     if error.code() in NO_TOPIC and not topic:
         return _other(error, connection, topic)
     return _BY_CODE.get(error.code(), _other)(error, connection, topic)
@@ -197,7 +197,7 @@ def too_large(connection: KafkaConnection, topic: str) -> Conflict:
         "topics_differ",
         f"Topic {topic} refuses a record, because it is larger than its max.message.bytes.",
         hint=f"Run `kafka-configs.sh --bootstrap-server {connection.address} --alter --entity-type topics"
-        f" --entity-name {topic} --add-config max.message.bytes=1048588`.",
+        f" --entity-name {topic} --add-config max.message.bytes={CREATED_SETTINGS['max.message.bytes']}`.",
         details={"topic": topic},
     )
 

@@ -15,7 +15,7 @@ from popug_cli.kernel.errors import PopugError, Unavailable
 PARTITION = 0
 MAX_RECORD_BYTES = 1_000_000  # an event of 900,000 bytes, its key and its headers
 MAX_QUEUE_KIB = 64 * 1024
-DELIVERY_SECONDS = 30.0  # a new leader stands 14 s after a broker was killed, by Kafka's default settings
+DELIVERY_SECONDS = 30.0  # Kafka elects a new leader 14 s after the kill of a broker, by default
 STALLED_SECONDS = 35.0
 POLL_SECONDS = 0.2
 OPTIONS: dict[str, Any] = {
@@ -25,7 +25,7 @@ OPTIONS: dict[str, Any] = {
     "compression.type": "lz4",
     "message.max.bytes": MAX_RECORD_BYTES,
     "message.timeout.ms": int(DELIVERY_SECONDS * 1000),
-    "request.timeout.ms": 10_000,  # a leader that is stopped, not killed, is asked no longer
+    "request.timeout.ms": 10_000,  # how long the client waits for a leader that is stopped, not killed
     "queue.buffering.max.kbytes": MAX_QUEUE_KIB,
     "topic.metadata.propagation.max.ms": 5_000,
 }
@@ -37,15 +37,15 @@ class RecordProducer:
     def __init__(self, connection: KafkaConnection, topic: str) -> None:
         self._connection, self._topic = connection, topic
         self._lock, self._closing = Lock(), Event()
-        self._delivery: _Delivery | None = None
+        self._client: _ProducerClient | None = None
 
     def produce(self, records: Sequence[TopicRecord]) -> None:
         """Do what ``KafkaTopic.produce`` says."""
         with self._lock:
-            if self._delivery is None:
-                self._delivery = _Delivery(self._connection, self._topic, self._closing)
+            if self._client is None:
+                self._client = _ProducerClient(self._connection, self._topic, self._closing)
             try:
-                self._delivery.send(records)
+                self._client.send(records)
             except BaseException:
                 self._discard()
                 raise
@@ -57,13 +57,13 @@ class RecordProducer:
             self._discard()
 
     def _discard(self) -> None:
-        delivery, self._delivery = self._delivery, None
-        if delivery is not None:
-            delivery.close()
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
 
-class _Delivery:
-    """A client that sends records and counts their acknowledgements."""
+class _ProducerClient:
+    """A client that sends records and waits for their acknowledgements."""
 
     def __init__(self, connection: KafkaConnection, topic: str, closing: Event) -> None:
         self._connection, self._topic, self._closing = connection, topic, closing
@@ -90,7 +90,7 @@ class _Delivery:
                 key=record.key,
                 partition=PARTITION,
                 headers=list(record.headers),
-                on_delivery=self._count,
+                on_delivery=self._on_delivery,
             )
         except BufferError:
             return False
@@ -98,7 +98,7 @@ class _Delivery:
             raise broker_error(error_in(error), self._connection, self._topic) from error
         return True
 
-    def _count(self, error: KafkaError | None, _: Message) -> None:
+    def _on_delivery(self, error: KafkaError | None, _: Message) -> None:
         self._progressed_at = time.monotonic()
         self._failure = self._failure or error
 

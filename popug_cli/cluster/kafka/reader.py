@@ -14,12 +14,12 @@ ANSWER_SECONDS = 10.0
 POLL_SECONDS = 0.2
 QUERY_SECONDS = 1.0
 OPTIONS = {
-    "group.id": CLIENT_NAME,  # demanded by the client, never joined
+    "group.id": CLIENT_NAME,  # librdkafka demands it; the group is never joined
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "earliest",
     "enable.partition.eof": True,
-    "isolation.level": "read_uncommitted",  # another program's open transaction holds up nothing
+    "isolation.level": "read_uncommitted",  # so that another program's open transaction delays no record
     "queued.max.messages.kbytes": 16 * 1024,
     "fetch.error.backoff.ms": 100,
     "topic.metadata.propagation.max.ms": 5_000,
@@ -36,15 +36,15 @@ class RecordReader:
     def __init__(self, connection: KafkaConnection, topic: str) -> None:
         self._connection, self._topic = connection, topic
         self._lock, self._closing = Lock(), Event()
-        self._position: _Position | None = None
+        self._client: _ConsumerClient | None = None
 
     def read(self, offset: int, limit: int, wait_seconds: float) -> Records:
         """Do what ``KafkaTopic.read`` says."""
         with self._lock:
-            if self._position is None:
-                self._position = _Position(self._connection, self._topic, self._closing)
+            if self._client is None:
+                self._client = _ConsumerClient(self._connection, self._topic, self._closing)
             try:
-                return self._position.read(offset, limit, wait_seconds)
+                return self._client.read(offset, limit, wait_seconds)
             except KafkaException as error:
                 self._discard()
                 raise broker_error(error_in(error), self._connection, self._topic) from error
@@ -59,12 +59,12 @@ class RecordReader:
             self._discard()
 
     def _discard(self) -> None:
-        position, self._position = self._position, None
-        if position is not None:
-            position.close()
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
 
-class _Position:
+class _ConsumerClient:
     """A client that reads on from an offset. ``_end`` is the offset at which it last met the end of the topic."""
 
     def __init__(self, connection: KafkaConnection, topic: str, closing: Event) -> None:
@@ -96,7 +96,7 @@ class _Position:
         self._consumer.close()
 
     def _poll(self, limit: int, wait_until: float) -> list[Message]:
-        """Wait a moment for one record, then take what has arrived; raise an error that stands before the first."""
+        """Wait a moment for one record, then take what has arrived; raise an error that precedes the first record."""
         timeout = min(max(wait_until - time.monotonic(), 0.0), POLL_SECONDS)
         if not timeout and not self._is_at(self._known_end()):
             timeout = POLL_SECONDS

@@ -12,7 +12,7 @@ class KafkaTopic:
     """Partition 0 of a topic. One thread may produce while another one reads; clients are opened at the first use.
 
     It has a consumer without a group: the caller stores the offset, in the transaction that has the effect of the
-    records. Its name in ``group.id`` is one that librdkafka demands; nothing is committed.
+    records. ``group.id`` is set because librdkafka demands it; nothing is committed.
     """
 
     def __init__(self, connection: KafkaConnection, name: str) -> None:

@@ -102,7 +102,7 @@ def _check_entries(state: State) -> None:
 
 
 def _check_days(state: State) -> None:
-    """A closed day's payouts leave nothing positive, nothing is entered into it later; income is that of analytics."""
+    """A closed day's payouts leave no positive balance, the day gets no later entry, and analytics has its income."""
     rows = sorted(state.tables["billing_entries"], key=lambda row: (str(row["business_date"]), row["position"]))
     closed = {str(row["business_date"]) for row in state.tables["billing_days"]}
     balances: defaultdict[str, int] = defaultdict(int)

@@ -1,7 +1,8 @@
 """A clock that all processes of a chaos run share: that of the machine, ahead by the seconds in a file.
 
-The runner lets days pass so. PostgreSQL and Kafka keep the time of the machine: popug compares its process's clock with
-that of the database (``time.time``, which is not shifted), and the stamps of records are shifted when they are read.
+With it, the runner lets days pass. PostgreSQL and Kafka keep the time of the machine. popug compares its process's
+clock with that of the database (``time.time``, which is not shifted), and the stamps of records are shifted when they
+are read.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -34,7 +34,7 @@ class Databases:
     def fail_over(self) -> None:
         """Kill the primary, and make its standby the primary, which has no standby until ``restore``."""
         if not self._is_synchronous:
-            self.standby.execute("ALTER SYSTEM SET primary_conninfo = ''")  # it receives nothing more
+            self.standby.execute("ALTER SYSTEM SET primary_conninfo = ''")  # it receives nothing any more
             self.standby.reload()
             time.sleep(LAG_SECONDS)
         self.primary.kill()

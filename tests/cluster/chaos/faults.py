@@ -85,7 +85,7 @@ def stop_standby(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
 
 
 def stop_leader(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
-    """Stop the leader of a service, amid whatever it does; another process leads, or it goes on."""
+    """Stop the leader of a service during any work; another process leads, or it goes on later."""
     name = stage.leader_of(chance.choice([*SERVICES]))
     seconds = LONG_STOP_SECONDS if name in {*SECOND, *SECOND.values()} and chance.random() < 0.15 else None
     return _stop(stage.processes[name], seconds or chance.uniform(0.3, 4.0))
@@ -113,7 +113,7 @@ def stop_in_transaction(stage: Stage, chance: random.Random) -> tuple[str, Heal]
 
 
 def _catch(process: ServerProcess, session: psycopg.Connection[Any]) -> bool:
-    """Stop a process again and again until it is amid a write transaction; return whether that succeeded."""
+    """Stop a process repeatedly until it is in a write transaction; return whether that succeeded."""
     deadline = time.monotonic() + CATCH_SECONDS
     while time.monotonic() < deadline:
         _send(process, signal.SIGSTOP)
@@ -144,7 +144,7 @@ def cut_broker(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
 
 
 def cut_database(stage: Stage, chance: random.Random) -> tuple[str, Heal]:
-    """Cut the second process of a service off from the databases, amid whatever it does."""
+    """Cut the second process of a service off from the databases during any work."""
     name = chance.choice([*SECOND])
     for proxy in stage.database_proxies[name]:
         proxy.cut()

@@ -2,7 +2,7 @@
 
 Billing's log has the order: the events that it received from identity and tasks, and its own. The process receives the
 same events byte for byte, and closes days and corrects entries where billing did. A price is drawn with the seed that
-billing's event records. Compared are the tables of billing, analytics and mail, but positions, ids that no client
+billing's event records. The tables of billing, analytics and mail are compared, without positions, ids that no client
 chose, and times of recording. Commands of tasks and identity are not repeated: their events are the input.
 """
 

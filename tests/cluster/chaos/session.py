@@ -29,7 +29,7 @@ from tests.simulation.violation import Violation
 ROUND_FAULTS = 10
 BUG_ROUND_FAULTS = 4
 PAUSE_SECONDS = (0.3, 1.5)
-OVERLAP = 0.3  # the part of the faults that begin before the one before is healed
+OVERLAP = 0.3  # the part of the faults that begin before the previous one is healed
 JOIN_SECONDS = 240.0
 Report = Callable[[dict[str, Any]], None]
 
@@ -102,7 +102,7 @@ class Session:
         })  # fmt: skip
 
     def _inject(self, stage: Stage, count: int) -> None:
-        """Inject faults one after another; some begin before the one before is healed. Days pass between them."""
+        """Inject faults one after another; some begin before the previous one is healed. Days pass between them."""
         kinds = self.bug.faults or tuple(FAULTS)
         weights = [FAULTS[kind][1] for kind in kinds]
         open_faults: list[Heal] = []

@@ -10,7 +10,7 @@ import typer
 
 from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
-from popug_cli.cluster.places import Places, places_from
+from popug_cli.cluster.places import DEFAULT_FOLDER, Places, places_from
 from popug_cli.kernel.errors import IntegrityViolation, InvalidInput, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import (
@@ -28,8 +28,6 @@ from popug_cli.messages.cluster import ClusterCheck, ClusterCreated, ClusterHeal
 if TYPE_CHECKING:
     from popug_cli.cluster.opening import Services
 
-DEFAULT_FOLDER = "services"
-
 DatabaseOption = Annotated[
     str | None,
     typer.Option("--database", metavar="URL", help="The PostgreSQL server that has a database for each service."),
@@ -44,7 +42,7 @@ BrokersOption = Annotated[
     str | None, typer.Option("--brokers", metavar="HOST:PORT,…", help="The Kafka brokers, joined by commas.")
 ]
 
-group = typer.Typer(help="Make a cluster of a company, check it, back it up and restore it.", no_args_is_help=True)
+group = typer.Typer(help="Turn a company into a cluster, check it, back it up and restore it.", no_args_is_help=True)
 
 
 def register(program: typer.Typer) -> None:
@@ -61,11 +59,12 @@ def init(
     homes: HomesOption = None,
     prefix: PrefixOption = None,
     gateway: Annotated[
-        str | None, typer.Option("--gateway", metavar="URL", help="The gateway's address, which the old home names.")
+        str | None,
+        typer.Option("--gateway", metavar="URL", help="The gateway's address, which the old home then reports."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Leave events undelivered that still wait for hooks.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not deliver the events that still wait for hooks.")] = False,
 ) -> None:
-    """Make five services of the company in a home; afterwards the home answers no command any more."""
+    """Turn the company in a home into five services; afterwards the home answers no command any more."""
     from popug_cli.app.local_backend import LocalBackend
     from popug_cli.cluster import initialise
 
@@ -119,7 +118,7 @@ def republish(
     from popug_cli.cluster.opening import service_backend
     from popug_cli.cluster.republish import republish as send_again
 
-    require_known(service)
+    _require_known(service)
     _, places = find_places(context, database=database, homes=homes, prefix=prefix)
     with closing(service_backend(places, service, context.printer.warn)) as backend:
         answer = send_again(backend, service, first)
@@ -191,7 +190,7 @@ def _open_services(
         yield services
 
 
-def require_known(service: str) -> None:
+def _require_known(service: str) -> None:
     """Raise ``usage`` for a name that no service has."""
     from popug_cli.messages.services import SERVICES
 

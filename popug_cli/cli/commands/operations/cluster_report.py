@@ -27,7 +27,7 @@ def report_blocks(report: ClusterReport) -> Iterator[Block]:
 
 
 def _row(report: ServiceReport, heads: Mapping[str, int]) -> list[str]:
-    """Return the cells of a service. It has to receive what other logs have beyond its watermarks of them."""
+    """Return the cells of a service. It has still to receive what the other logs have after its watermarks."""
     server = "up" if report.is_served else "down"
     status = report.status
     if status is None or status.service is None:

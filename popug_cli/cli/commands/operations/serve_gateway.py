@@ -9,7 +9,7 @@ from popug_cli import __version__
 from popug_cli.cli.commands.operations import serve_module
 from popug_cli.cli.context import CommandContext
 from popug_cli.cli.output.log_output import log_to_stderr
-from popug_cli.cluster.places import Places, places_from
+from popug_cli.cluster.places import DEFAULT_FOLDER, Places, places_from
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.log import LOG
@@ -72,7 +72,7 @@ def _settings(context: CommandContext, homes: Path | None) -> tuple[Settings, Pl
     except InvalidInput:  # this account has no home directory
         root = Path(os.devnull)
     settings = load_settings(Home(root).config)
-    return settings, places_from(settings, root / serve_module.DEFAULT_FOLDER)
+    return settings, places_from(settings, root / DEFAULT_FOLDER)
 
 
 def _show_addresses(context: CommandContext, urls: list[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from popug_cli.cli.context import CommandContext
-from popug_cli.cluster.places import Places, places_from
+from popug_cli.cluster.places import DEFAULT_FOLDER, Places, places_from
 from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import BROKERS, CLUSTER_HOMES, DATABASE_URL, SETTINGS, load_settings, read_settings
@@ -14,8 +14,6 @@ from popug_cli.messages.services import SERVICES
 
 if TYPE_CHECKING:
     from popug_cli.app.hosting.served_company import ServedCompany
-
-DEFAULT_FOLDER = "services"
 
 
 def choose(key: str, value: str | None) -> None:
@@ -53,7 +51,7 @@ def find_service(context: CommandContext, module: str, homes: Path | None, broke
         raise NotFound(
             "not_initialised",
             f"There is no service {module} in {home.root} yet.",
-            hint="Make a cluster of a company with `popug cluster init --from HOME`, or name the directory with --homes.",
+            hint="Make a cluster with `popug cluster init --from HOME`, or name the directory with --homes.",
         )
     if places.database:
         os.environ[SETTINGS[DATABASE_URL].variable] = places.database_of(module)
