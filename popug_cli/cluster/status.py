@@ -37,7 +37,7 @@ def cluster_status(settings: Settings, places: Places) -> ClusterReport:
     """
     addresses = addresses_from(settings, places)
     reports, are_intact = zip(*(_service(places, name, addresses[name]) for name in SERVICES), strict=True)
-    brokers, topics, kafka_problems = _kafka(settings, places)
+    brokers, topics, kafka_problems, is_sound = _kafka(settings, places)
     databases = _databases(places)
     problems = [
         *(problem for report in reports for problem in _problems_of(report)),
@@ -52,12 +52,12 @@ def cluster_status(settings: Settings, places: Places) -> ClusterReport:
         databases=databases,
         problems=problems,
         is_intact=all(are_intact),
-        is_readable=bool(brokers) and all(report.status for report in reports),
+        is_complete=is_sound and all(report.status for report in reports),
     )
 
 
 def _service(places: Places, service: str, address: Address) -> tuple[ServiceReport, bool]:
-    """Return the report of a service, and whether all histories that it has received are intact."""
+    """Return the report of a service, and whether it has received all that it should, of unchanged histories."""
     is_served = _answers(address)
     home, url = places.home_of(service), places.database_of(service)
     try:
@@ -73,9 +73,9 @@ def _bus_status(backend: LocalBackend) -> tuple[BusStatus, bool]:
     with backend.runtime.reading(OPERATOR) as context:
         consumers = sorted(backend.consumers, key=lambda consumer: consumer.name)
         status = bus_status(context, consumers)
-        changes = [*history_problems(context)]
-        problems = [*status.problems, *gap_problems(context), *changes]
-        return replace(status, problems=problems, service=service_status(context, consumers)), not changes
+        losses = [*gap_problems(context), *history_problems(context)]
+        problems = [*status.problems, *losses]
+        return replace(status, problems=problems, service=service_status(context, consumers)), not losses
 
 
 def _at_stake_cents(backend: LocalBackend) -> int:
@@ -101,7 +101,8 @@ def _problems_of(report: ServiceReport) -> Iterator[str]:
         yield from (f"{report.service}: {problem}" for problem in report.status.problems)
 
 
-def _kafka(settings: Settings, places: Places) -> tuple[list[BrokerReport], list[TopicReport], list[str]]:
+def _kafka(settings: Settings, places: Places) -> tuple[list[BrokerReport], list[TopicReport], list[str], bool]:
+    """Return the brokers, the topics, the problems, and whether a broker answers and all topics are as they must be."""
     from popug_cli.cluster.kafka import require_driver
 
     require_driver()
@@ -114,7 +115,7 @@ def _kafka(settings: Settings, places: Places) -> tuple[list[BrokerReport], list
         connection = connection_from(settings, places.brokers)
         state = read_state(connection, names)
     except PopugError as error:
-        return [], [], [f"{error.message} {error.hint}"]
+        return [], [], [f"{error.message} {error.hint}"], False
     brokers = [BrokerReport(broker.id, broker.address, broker.is_up) for broker in state.brokers]
     topics = [
         TopicReport(topic.name, topic.exists, len(topic.replicas), len(topic.in_sync), topic.end_offset)
@@ -124,8 +125,8 @@ def _kafka(settings: Settings, places: Places) -> tuple[list[BrokerReport], list
     try:
         check_topics(connection, names)
     except PopugError as error:
-        problems.append(f"{error.message} {error.hint}")
-    return brokers, topics, problems
+        return brokers, topics, [*problems, f"{error.message} {error.hint}"], False
+    return brokers, topics, problems, True
 
 
 def _databases(places: Places) -> list[HostReport]:

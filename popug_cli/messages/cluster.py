@@ -116,7 +116,8 @@ class HostReport(msgspec.Struct, frozen=True):
 class ClusterReport(msgspec.Struct, frozen=True):
     """The state of a whole cluster; ``problems`` are sentences for people.
 
-    ``is_intact`` is False if a log changed, ``is_readable`` if no broker answers or a database cannot be read.
+    ``is_intact`` is False if a log changed or a gap lasts, ``is_complete`` if no broker answers, a topic is not as it
+    must be, or a database cannot be read.
     """
 
     prefix: str
@@ -126,4 +127,4 @@ class ClusterReport(msgspec.Struct, frozen=True):
     databases: list[HostReport]
     problems: list[str]
     is_intact: bool
-    is_readable: bool
+    is_complete: bool

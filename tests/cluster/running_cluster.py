@@ -13,7 +13,7 @@ from typing import IO, Any, TypeVar
 from popug_cli.messages.services import SERVICES
 
 Found = TypeVar("Found")
-GATEWAY = "gateway"
+GATEWAY, ANY_PORT = "gateway", "127.0.0.1:0"
 START_SECONDS = 60.0
 END_SECONDS = 30.0
 CHEAP_HASHES = {"POPUG_IDENTITY_ARGON2_TIME_COST": "1", "POPUG_IDENTITY_ARGON2_MEMORY_KIB": "8192"}
@@ -59,9 +59,15 @@ class ServerProcess:
             document: dict[str, Any] = json.loads(line)
             if document.get("event") == "listening":
                 self.urls = document["urls"]
+                self._keep_port()
                 return
         self.process.wait(END_SECONDS)
         raise AssertionError(f"{self.name} ended with {self.process.returncode}:\n{self.log_text()}")
+
+    def _keep_port(self) -> None:
+        """Let the process listen on the same port when it is started again."""
+        address = next((url for url in self.urls if url.startswith("http://")), "").removeprefix("http://")
+        self._line = tuple(address if word == ANY_PORT else word for word in self._line)
 
     @property
     def is_running(self) -> bool:
@@ -111,7 +117,7 @@ class RunningCluster:
         *,
         database: str = "",
         prefix: str = "popug",
-        listen: str = "127.0.0.1:0",
+        listen: str = ANY_PORT,
         environment: Mapping[str, str] | None = None,
         scheduler: bool = False,
     ) -> None:
@@ -201,7 +207,7 @@ class RunningCluster:
         (homes / service).mkdir(parents=True)
         environment = self.environment | {"POPUG_CLUSTER_HOMES": str(homes)}
         environment["POPUG_SERVICES"] = ",".join(f"{name}=unix://{self.homes / name}/popug.sock" for name in SERVICES)
-        options = ("--module", service, "--listen", "127.0.0.1:0")
+        options = ("--module", service, "--listen", ANY_PORT)
         process = ServerProcess(service, options, environment, homes / f"{service}.log")
         self.processes[f"second {service}"] = process
         process.begin()

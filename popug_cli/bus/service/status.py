@@ -41,7 +41,7 @@ def gap_problems(context: Context) -> Iterator[str]:
             since = _shown(state.gap_since, context)
             yield (
                 f"The stream of {origin} has had a gap since {since}: events after {state.last} have been missing for"
-                f" more than {MAX_GAP_SECONDS} seconds. The relay of {origin} has to send them again."
+                f" more than {MAX_GAP_SECONDS} seconds. Run `popug cluster republish {origin} --from {state.last + 1}`."
             )
 
 

@@ -208,7 +208,7 @@ def status(
     homes: HomesOption = None,
     prefix: PrefixOption = None,
 ) -> None:
-    """Show every part of a cluster on one screen; exit 7 if a log changed, 8 if a part cannot be read."""
+    """Show every part of a cluster on one screen; exit 7 if events are lost or changed, 8 if a part is missing."""
     from popug_cli.cli.commands.operations.cluster_report import report_blocks
     from popug_cli.cluster.status import cluster_status
 
@@ -217,7 +217,7 @@ def status(
     context.screen.show(report, lambda: report_blocks(report))
     if not report.is_intact:
         raise typer.Exit(IntegrityViolation.exit_status)
-    if not report.is_readable:
+    if not report.is_complete:
         raise typer.Exit(Unavailable.exit_status)
 
 
