@@ -66,3 +66,13 @@ def _interruptible() -> Iterator[None]:
     yield
     gc.callbacks.extend(callback for callback in callbacks if callback not in gc.callbacks)
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """Restore the variables of popug, which a command that is run in this process may set for its own process."""
+    before = {name: text for name, text in os.environ.items() if name.startswith("POPUG_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("POPUG_") and name not in before]:
+        del os.environ[name]
+    os.environ.update(before)

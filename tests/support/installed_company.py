@@ -187,7 +187,7 @@ class Company:
         """Run one command in its own process; without a user it has only the session file."""
         asked = (*args, "--json") if as_json else args
         self.be_served()
-        if args[0] == "doctor" and isinstance(self.residence, ClusterResidence) and self.residence.is_cluster:
+        if args[:1] == ("doctor",) and isinstance(self.residence, ClusterResidence) and self.residence.is_cluster:
             return self._examine_services(asked, self.residence)
         done = subprocess.run(
             [*PROGRAM, *asked],
