@@ -99,7 +99,15 @@ def _read_home(database: Database, home: Home, url: str, *, accept_restoring: bo
 
 
 def require_not_moved(home: Home) -> None:
-    """Raise ``moved`` if the company of a home is a cluster now. Other faults of the database are not reported."""
+    """Raise ``moved`` if the company of a home is a cluster now. Other faults of the database are not reported.
+
+    The file is not read if the company is, or may be, on a server.
+    """
+    try:
+        if chosen_url(home, read_settings(home.config)):
+            return
+    except PopugError:
+        return
     with suppress(ReadError):
         if home.database.is_file():
             with open_read_only(home.database, READ_TIMEOUT_SECONDS, leaves_no_files=True) as database:
@@ -135,7 +143,6 @@ def found_company(
 def _open_database(home: Home, url: str, threads: int, while_waiting: Callable[[], None]) -> Database:
     """Open the company's database: that of the URL, or without one the file in the home, migrated if it is older."""
     if url:
-        require_not_moved(home)
         from popug_cli.storage.postgres import require_driver
 
         require_driver()

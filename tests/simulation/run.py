@@ -40,15 +40,15 @@ class Verdict:
 def workshop(server_url: str = "") -> Iterator[Path]:
     """Yield a directory with a template home, in memory if possible; on a PostgreSQL server if there is a URL."""
     with tempfile.TemporaryDirectory(prefix="popug-simulation-", dir=MEMORY if MEMORY.is_dir() else None) as name:
-        before, tempfile.tempdir = tempfile.tempdir, name
-        template = Path(name) / "template"
-        place.prepare(template, server_url)
-        found_template(template)
+        before, template = tempfile.tempdir, Path(name) / "template"
         try:
+            tempfile.tempdir = name
+            place.prepare(template, server_url)
+            found_template(template)
             yield Path(name)
         finally:
-            place.remove(template)
             tempfile.tempdir = before
+            place.remove(template)
 
 
 def found_template(root: Path) -> None:

@@ -55,10 +55,10 @@ def workshop(server_url: str = "") -> Iterator[Path]:
     """Yield a directory with the home of a company, and the homes of five services that were made from it."""
     assert not server_url, "the homes of services are on SQLite"
     with tempfile.TemporaryDirectory(prefix="popug-linked-", dir=MEMORY if MEMORY.is_dir() else None) as name:
-        before, tempfile.tempdir = tempfile.tempdir, name
-        shop = Path(name)
-        _found(shop)
+        before, shop = tempfile.tempdir, Path(name)
         try:
+            tempfile.tempdir = name
+            _found(shop)
             yield shop
         finally:
             tempfile.tempdir = before
