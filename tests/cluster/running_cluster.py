@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from popug_cli.kernel.home import Home
 from popug_cli.messages.services import SERVICES
 
 Found = TypeVar("Found")
@@ -206,7 +207,7 @@ class RunningCluster:
         homes = self.homes / "second"
         (homes / service).mkdir(parents=True)
         environment = self.environment | {"POPUG_CLUSTER_HOMES": str(homes)}
-        environment["POPUG_SERVICES"] = ",".join(f"{name}=unix://{self.homes / name}/popug.sock" for name in SERVICES)
+        environment["POPUG_SERVICES"] = ",".join(f"{name}=unix://{Home(self.homes / name).socket}" for name in SERVICES)
         options = ("--module", service, "--listen", ANY_PORT)
         process = ServerProcess(service, options, environment, homes / f"{service}.log")
         self.processes[f"second {service}"] = process

@@ -13,6 +13,7 @@ import pytest
 
 from popug_cli.client.address import Address
 from popug_cli.client.remote_backend import RemoteBackend
+from popug_cli.kernel.home import Home
 from popug_cli.messages.identity import LogIn
 from popug_cli.messages.services import SERVICES
 from popug_cli.messages.tasks import AddTask, ListTasks
@@ -58,7 +59,7 @@ class Operator:
         return cluster
 
     def client(self, service: str) -> "closing[RemoteBackend]":
-        return closing(RemoteBackend(Address(path=str(self.homes / service / "popug.sock"))))
+        return closing(RemoteBackend(Address(path=str(Home(self.homes / service).socket))))
 
     def token(self) -> str:
         with self.client("identity") as identity:
