@@ -1,7 +1,9 @@
 """The report of ``python -m tests.mutation`` for a program of three functions, of which one is well tested."""
 
 import ast
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from tests.mutation.equivalent import Equivalent, is_letter_case_of_sql, named
 
 ROOT = Path(__file__).parents[2]
+LIMIT_SECONDS, ATTEMPTS = 180, 2
 SAMPLE = """\
 def guarded(cents: int) -> int:
     return cents + 1
@@ -73,7 +76,17 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(program: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     line = [sys.executable, "-m", "tests.mutation", *arguments]
-    return subprocess.run(line, cwd=program, capture_output=True, text=True, check=False)
+    for _ in range(ATTEMPTS):
+        with subprocess.Popen(
+            line, cwd=program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            try:
+                out, errors = process.communicate(timeout=LIMIT_SECONDS)
+            except subprocess.TimeoutExpired:  # sometimes, mutmut's fork server waits for a child that has ended
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                return subprocess.CompletedProcess(line, process.returncode, out, errors)
+    raise AssertionError(f"{line} did not end within {LIMIT_SECONDS} seconds, {ATTEMPTS} times")
 
 
 def figures(done: "subprocess.CompletedProcess[str]") -> str:
